@@ -1,0 +1,1 @@
+"""The router: Envoy, driven by one route file in one folder. Implements `ports.Router`."""

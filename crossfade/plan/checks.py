@@ -1,0 +1,77 @@
+"""What only a plan as a whole, and the files it names, can get wrong; asked once, when a user hands a plan in.
+
+A plan read back from the journal is not asked again: its files may have moved since, and it must stay readable to be rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from crossfade.errors import PlanInvalid
+from crossfade.parity.cases import load_suite
+from crossfade.plan.addresses import host_port_of, same_address
+from crossfade.plan.model import Plan
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A mistake, and the field to change."""
+
+    field: tuple[str | int, ...]
+    message: str
+
+
+def problems(plan: Plan) -> list[Problem]:
+    """Everything that would end the migration later for a reason that can be seen now. Reads the files the plan names."""
+    return [*_clashes(plan), *_parity(plan), *_calibrations(plan)]
+
+
+def _clashes(plan: Plan) -> Iterator[Problem]:
+    runtime = f"127.0.0.1:{plan.target.runtime.port}"
+    addresses: list[tuple[tuple[str, ...], str]] = [
+        (("router", "listen"), plan.router.listen),
+        (("router", "metrics_listen"), plan.router.metrics_listen),
+        (("source", "url"), host_port_of(plan.source.url)),
+        (("target", "runtime", "port"), runtime),
+    ]
+    if plan.target.reach and not same_address(plan.target.reach, runtime):
+        addresses.append((("target", "reach"), plan.target.reach))
+    for (other, taken), (field, address) in combinations(addresses, 2):
+        if same_address(taken, address):
+            yield Problem(field, f"{address} is where {'.'.join(other)} is, {taken}; give one of the two another port")
+
+
+def _parity(plan: Plan) -> Iterator[Problem]:
+    field, suite = ("parity", "suite"), plan.parity.suite
+    if plan.parity.skip:
+        return
+    if suite is None:
+        what = 'name a JSONL file of prompts, one {"prompt": "...", "answer": "..."} a line'
+        yield Problem(field, f'is missing: {what}, or say why the engines need no comparison: parity: {{skip: "reason"}}')
+        return
+    try:
+        load_suite(_text(suite), str(suite))
+    except PlanInvalid as error:
+        yield from (Problem(field, line) for line in str(error).splitlines())
+
+
+def _calibrations(plan: Plan) -> Iterator[Problem]:
+    for number, model in enumerate(plan.models):
+        field = ("models", number, "calibration")
+        try:
+            if model.calibration and not _text(model.calibration).strip():
+                yield Problem(field, f"{model.calibration} is empty; write one prompt a line")
+        except PlanInvalid as error:
+            yield Problem(field, str(error))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlanInvalid(f"cannot read {path}: {error.strerror or error}; paths are relative to the plan's folder") from None
+    except UnicodeDecodeError:
+        raise PlanInvalid(f"{path} is not UTF-8 text; save it as UTF-8") from None

@@ -1,0 +1,125 @@
+"""Gates as the user writes them: a name, a limit, and the boundaries they guard.
+
+The name decides the kind: `error_rate`; `ttft_pNN` or `duration_pNN`; anything else is a PromQL gate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, model_validator
+
+from crossfade.plan.units import Fraction, Milliseconds, Times
+
+Boundary = Literal["download", "quantize", "deploy", "parity", "rehearse", "ramp", "step", "cutover", "soak"]
+"""Where gates are asked, in the order a migration comes to them.
+
+| boundary | asked |
+|---|---|
+| `download` | before the first byte of the weights is fetched |
+| `quantize` | before the weights are made smaller, also where `quantize: none` leaves them as they are |
+| `deploy` | before the target is started |
+| `parity` | before prompts are sent to both engines |
+| `rehearse` | before the rollback is rehearsed on the router |
+| `ramp` | before the first share above 0 |
+| `step` | between ramp steps |
+| `cutover` | before 100 % |
+| `soak` | all through the soak |
+
+Up to `ramp` no user's request is on the target, so there is nothing to judge a rate or a latency on: PromQL gates are for there.
+"""
+
+LATENCY_NAME = re.compile(r"(ttft|duration)_p(\d{1,2}(?:\.\d+)?)")
+
+
+class _Gate(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ErrorRateGate(_Gate):
+    """Share of requests meant for the target that failed there, also those the router answered from the source."""
+
+    kind: Literal["error_rate"] = "error_rate"
+    at_most: Fraction | None = None
+    no_worse_than_source: Times | None = None
+    before: tuple[Boundary, ...] = ("step", "cutover", "soak")
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        if self.at_most is None and self.no_worse_than_source is None:
+            raise ValueError("a gate needs a limit: at_most: 1% or no_worse_than_source: 2x")
+        return self
+
+
+class LatencyGate(_Gate):
+    """A percentile of time to first token (`ttft_p95`) or of whole requests (`duration_p95`), measured at the router."""
+
+    kind: Literal["latency"] = "latency"
+    at_most: Milliseconds | None = None
+    no_worse_than_source: Times | None = None
+    before: tuple[Boundary, ...] = ("step", "cutover", "soak")
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        if self.at_most is None and self.no_worse_than_source is None:
+            raise ValueError("a gate needs a limit: at_most: 500ms or no_worse_than_source: 1.3x")
+        return self
+
+
+class PromqlGate(_Gate):
+    """An instant query that must give one number on the right side of its limit. No number holds."""
+
+    kind: Literal["promql"] = "promql"
+    promql: str
+    below: float | None = None
+    above: float | None = None
+    before: tuple[Boundary, ...] = ("ramp", "step", "cutover", "soak")
+    breach: Literal["hold", "roll_back"] = "hold"
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Self:
+        if (self.below is None) == (self.above is None):
+            raise ValueError("a PromQL gate needs exactly one limit, below: or above:")
+        return self
+
+
+Gate = Annotated[ErrorRateGate | LatencyGate | PromqlGate, Discriminator("kind")]
+
+
+def latency_name(name: str) -> tuple[Literal["ttft", "duration"], float]:
+    """What `ttft_p95` measures and at which quantile: `("ttft", 0.95)`.
+
+    Raises ValueError for a name that is no latency gate or a percentile outside 1..99.9.
+    """
+    match = LATENCY_NAME.fullmatch(name)
+    if not match or not 0 < float(match[2]) < 100:
+        raise ValueError(f"{name!r} is not a latency gate; write ttft_p95 or duration_p99")
+    measure: Literal["ttft", "duration"] = "ttft" if match[1] == "ttft" else "duration"
+    return measure, float(match[2]) / 100
+
+
+def _with_kinds(written: object) -> object:
+    if not isinstance(written, Mapping):
+        return written
+    return {name: _with_kind(str(name), body) for name, body in written.items()}
+
+
+def _with_kind(name: str, body: object) -> object:
+    if not isinstance(body, Mapping) or "kind" in body:
+        return body
+    kind = implied_kind(name, is_promql="promql" in body)
+    if kind == "latency":
+        latency_name(name)
+    return {"kind": kind, **body}
+
+
+def implied_kind(name: str, *, is_promql: bool) -> Literal["error_rate", "latency", "promql"]:
+    """The kind a gate has when nobody writes one."""
+    if name == "error_rate":
+        return "error_rate"
+    return "latency" if name.startswith(("ttft_", "duration_")) and not is_promql else "promql"
+
+
+Gates = Annotated[Mapping[str, Gate], BeforeValidator(_with_kinds)]

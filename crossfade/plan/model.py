@@ -1,0 +1,235 @@
+"""The plan's models. Every threshold Crossfade applies is a field here; code contains none.
+
+Defaults are shown by `crossfade plan show`. Fields are described where the reason is not obvious from the name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+
+from crossfade.plan.addresses import EngineUrl, HostPort, ListenAddress, Url
+from crossfade.plan.gates import ErrorRateGate, Gate, Gates, LatencyGate, PromqlGate
+from crossfade.plan.units import Bytes, Fraction, Milliseconds, Seconds, ShareBp, at_least, format_seconds
+
+LONGEST_MIGRATION_NAME = 70
+"""The router's route names hold 81 characters, and the rehearsal's route adds ten to the migration's name."""
+
+Scheme = Literal["none", "auto", "fp8", "w8a8", "awq", "gptq"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourcePlan(_Part):
+    """The engine we leave."""
+
+    kind: Literal["ollama"] = "ollama"
+    url: EngineUrl
+
+
+class ModelPlan(_Part):
+    """One model to move. `name` is what a migration is called: `plan/model` with the tag's colon written as a dash."""
+
+    ollama: str = Field(min_length=1)
+    huggingface: str = Field(
+        pattern=r"^[\w.\-]+/[\w.\-]+$",
+        description="Repository with safetensors of the same weights; never guessed, because a wrong guess answers plausibly (H18).",
+    )
+    revision: str = Field("main", description="Branch, tag or commit. Resolved to a commit before the first byte and pinned there.")
+    quantize: Scheme = "none"
+    calibration: Path | None = Field(
+        None, description="JSONL of prompts to calibrate with; never the parity suite, which must stay unseen."
+    )
+    aliases: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _scheme_can_be_made(self) -> Self:
+        if self.quantize == "auto":
+            raise ValueError("quantize: auto is not built yet; write none, fp8, w8a8, awq or gptq")
+        if self.quantize in ("awq", "gptq") and self.calibration is None:
+            raise ValueError(f"quantize: {self.quantize} needs prompts; name a JSONL file in calibration:, or write fp8 or w8a8")
+        return self
+
+    @property
+    def slug(self) -> str:
+        """Name of the migration below the plan's: safe in a path, a URL and a metric label."""
+        return re.sub(r"[^A-Za-z0-9.\-]+", "-", self.ollama)
+
+
+class ProcessRuntime(_Part):
+    """vLLM as a process of this machine, bound to loopback."""
+
+    kind: Literal["process"] = "process"
+    port: int = Field(8000, ge=1, le=65535)
+    environment: str = Field("vllm", description="Name of a lock under deployments/environments that provides vLLM.")
+    start_within: Seconds = 1800.0
+
+
+class VllmOptions(_Part):
+    """What `vllm serve` is told beyond names and paths."""
+
+    max_model_len: int | Literal["auto"] = "auto"
+    max_num_seqs: int = Field(64, ge=1)
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    kv_cache: Bytes | Literal["auto"] = "auto"
+    enforce_eager: bool = False
+
+
+class TargetPlan(_Part):
+    """The engine we go to. `reach` is where the router finds it, if that is not where it listens."""
+
+    runtime: ProcessRuntime = ProcessRuntime()
+    vllm: VllmOptions = VllmOptions()
+    reach: HostPort | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` the router sends target traffic to."""
+        return self.reach or f"127.0.0.1:{self.runtime.port}"
+
+
+class RouterPlan(_Part):
+    """Where clients connect. Point them here before the migration, or let the router take over the source's address."""
+
+    kind: Literal["envoy"] = "envoy"
+    listen: ListenAddress = "127.0.0.1:11434"
+    metrics_listen: ListenAddress = "127.0.0.1:9902"
+    body_limit: Bytes = Field(32 * 2**20, ge=2**20, description="Largest request whose model is read; images travel in base64.")
+    close_destructive: bool = Field(False, description="Answer 403 to Ollama's pull, push, create, copy, delete and blobs.")
+
+
+class PrometheusPlan(_Part):
+    """The Prometheus that scrapes the router and vLLM."""
+
+    url: Url = "http://127.0.0.1:9090"
+    timeout: Annotated[Seconds, at_least(0.1)] = 5.0
+    stale_after: Annotated[Seconds, at_least(1)] = 15.0
+
+
+class Workload(_Part):
+    """What cannot be measured and the decision framework asks."""
+
+    external_users: bool = True
+    sla: bool = True
+
+
+class ParityPlan(_Part):
+    """How far the answers of the two engines may differ. `suite` is JSONL with `prompt`, and `answer` where one is right."""
+
+    suite: Path | None = None
+    skip: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        "", description="Why this migration needs no comparison. With a reason here no suite is asked for, and the report repeats it."
+    )
+    identical_at_least: Fraction = 0.9
+    correct_at_least: Fraction = 0.0
+    correct_lost_at_most: Fraction = 0.02
+    max_tokens: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _compares_or_says_why_not(self) -> Self:
+        if self.skip and self.suite:
+            raise ValueError("suite: and skip: contradict each other; keep one")
+        return self
+
+
+class GuardPlan(_Part):
+    """The hard breach: when the guard rolls back without asking the judge."""
+
+    window: Annotated[Seconds, at_least(2)] = 10.0
+    errors_at_least: int = Field(5, ge=1)
+    error_share_above: Fraction = 0.2
+    slow_after: Milliseconds = 10_000.0
+    slow_share_above: Fraction = 0.5
+
+
+class RampPlan(_Part):
+    """Steps of the target's share and what each must show before the next."""
+
+    every: Annotated[Seconds, at_least(1)] = 60.0
+    steps: tuple[ShareBp, ...] = (100, 500, 2500, 5000, 10000)
+    hold: Seconds = 300.0
+    min_requests: int = Field(300, ge=1, description="Zero errors in 300 requests exclude 1 % at 95 % (rule of three).")
+    deadline: Seconds = 24 * 3600.0
+    at_deadline: Literal["hold", "roll_back"] = "hold"
+
+    @field_validator("steps")
+    @classmethod
+    def _steps_rise_to_everything(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if list(steps) != sorted(set(steps)) or not steps or steps[0] <= 0:
+            raise ValueError("steps must rise strictly from above 0%, like [1%, 5%, 25%, 50%, 100%]")
+        if steps[-1] != 10_000:
+            raise ValueError("the last step must be 100%; a ramp that ends earlier never reaches its cutover")
+        return steps
+
+    @model_validator(mode="after")
+    def _a_step_fits_before_the_deadline(self) -> Self:
+        if self.deadline < self.hold:
+            raise ValueError(
+                f"deadline: {format_seconds(self.deadline)} is over before one step was held for hold: {format_seconds(self.hold)}; "
+                "write a longer deadline or a shorter hold"
+            )
+        return self
+
+
+def _default_gates() -> Mapping[str, Gate]:
+    return {
+        "router_scraped": PromqlGate(
+            promql='min(up{job="crossfade-router"})', above=0.5, before=("download", "quantize", "deploy", "parity", "rehearse", "ramp")
+        ),
+        "error_rate": ErrorRateGate.model_validate({"at_most": "1%", "no_worse_than_source": "2x"}),
+        "ttft_p95": LatencyGate.model_validate({"no_worse_than_source": "1.3x"}),
+    }
+
+
+class Plan(_Part):
+    """One plan file: n models make n migrations."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,40}$")
+    source: SourcePlan
+    models: tuple[ModelPlan, ...] = Field(min_length=1)
+    target: TargetPlan = TargetPlan()
+    router: RouterPlan = RouterPlan()
+    prometheus: PrometheusPlan = PrometheusPlan()
+    store: Path | None = Field(None, description="Folder of downloaded and quantized weights; default: weights/ in CROSSFADE_HOME.")
+    baseline: Seconds = 7200.0
+    workload: Workload = Workload()
+    gates: Gates = Field(default_factory=_default_gates)
+    patience: Seconds = Field(60.0, description="How long a gate between stages may hold before the stage fails; nothing has moved then.")
+    guard: GuardPlan = GuardPlan()
+    parity: ParityPlan = ParityPlan()
+    ramp: RampPlan = RampPlan()
+    soak: Seconds = 86_400.0
+    note: str = Field("", description="Printed at the head of the report; says what this plan's confidence is worth.")
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_unique(cls, models: tuple[ModelPlan, ...], info: ValidationInfo) -> tuple[ModelPlan, ...]:
+        seen: set[str] = set()
+        for model in models:
+            for name in (model.ollama, *model.aliases):
+                key = name.lower().removesuffix(":latest")
+                if key in seen:
+                    raise ValueError(f"the name {name!r} is used twice; each model name and alias may appear once")
+                seen.add(key)
+            if len(f"{info.data.get('name', '')}/{model.slug}") > LONGEST_MIGRATION_NAME:
+                raise ValueError(f"plan and model name together are longer than {LONGEST_MIGRATION_NAME} characters; shorten name:")
+        if len(models) > 1:
+            raise ValueError("one plan moves one model for now, because one vLLM serves one base model; write one plan a model")
+        return models
+
+    def model(self, slug: str) -> ModelPlan:
+        """The model whose migration is called `<plan>/<slug>`; raises KeyError when there is none."""
+        for model in self.models:
+            if model.slug == slug:
+                return model
+        raise KeyError(slug)
+
+    def migration_names(self) -> tuple[str, ...]:
+        """`plan/model` for every model, in the plan's order."""
+        return tuple(f"{self.name}/{model.slug}" for model in self.models)

@@ -1,0 +1,141 @@
+"""The little of Prefect's HTTP API that people's commands need. Importing the prefect package for it would cost seconds."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from crossfade.errors import PermanentError, Unreachable, UserError
+
+REFUSED = "Refused"
+"""Name of the state of a run that ended because of a user's mistake."""
+
+TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run. `ended_s` is NaN while it runs."""
+
+    id: str
+    state: str
+    state_name: str
+    message: str
+    parameters: dict[str, str]
+    ended_s: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether its state is final."""
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event somebody emitted."""
+
+    id: str
+    occurred_s: float
+
+
+class PrefectApi:
+    """A Prefect server by its API address; retries 5xx, which SQLite under several workers answers now and then.
+
+    Every call raises Unreachable when it stays without an answer, UserError for a wrong address, password or name, PermanentError
+    when the server refuses what it was sent.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        auth = os.environ.get("PREFECT_API_AUTH_STRING", "")
+        user, _, password = auth.partition(":")
+        self._client = httpx.Client(base_url=url, timeout=20, auth=(user, password) if auth else None)
+
+    @property
+    def ui(self) -> str:
+        """Where a person looks."""
+        return self.url.removesuffix("/api")
+
+    def healthy(self) -> bool:
+        """Whether the server answers at all."""
+        try:
+            return self._client.get("/health", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def start(self, deployment: str, parameters: dict[str, str]) -> str:
+        """Start a deployment as the UI's form does; returns the flow run's id. Raises UserError when it is not deployed."""
+        found = self._json("GET", f"/deployments/name/{deployment}")
+        run = self._json("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+        return str(run["id"])
+
+    def flow_run(self, run_id: str) -> FlowRun:
+        """One run."""
+        return _flow_run(self._json("GET", f"/flow_runs/{run_id}"))
+
+    def runs_of(self, flow: str) -> list[FlowRun]:
+        """All runs of a flow, newest first."""
+        found = self._json("POST", "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"})
+        return [_flow_run(run) for run in found]
+
+    def events(self, name: str, *, since_s: float) -> list[Event]:
+        """Every event of that name since then."""
+        since = datetime.fromtimestamp(since_s, UTC).isoformat()
+        found = self._json("POST", "/events/filter", {"filter": {"event": {"name": [name]}, "occurred": {"since": since}}})
+        return [Event(str(event["id"]), _epoch_s(str(event["occurred"]))) for event in found["events"]]
+
+    def _json(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - the API's shapes end in this module
+        problem = ""
+        for attempt in range(_TRIES):
+            try:
+                reply = self._client.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                problem = f"{type(error).__name__} {error}"
+            else:
+                if reply.is_success:
+                    return self._parsed(reply)
+                self._refuse_hopeless(reply, path)
+                problem = f"{reply.status_code} {reply.text[:300]}"
+            time.sleep(0.25 * 2**attempt)
+        raise Unreachable(f"Prefect at {self.url} does not answer {path}: {problem}. Is PREFECT_API_URL right and the server up?")
+
+    def _parsed(self, reply: httpx.Response) -> Any:  # noqa: ANN401
+        try:
+            return reply.json()
+        except ValueError:
+            raise UserError(f"what answers at {self.url} is not Prefect's API. PREFECT_API_URL must end in /api.") from None
+
+    def _refuse_hopeless(self, reply: httpx.Response, path: str) -> None:
+        """Raise at once for answers that a later try would get again."""
+        status = reply.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise UserError(
+                f"Prefect at {self.ui} answers {status}: PREFECT_API_AUTH_STRING is missing or wrong; write it as user:password."
+            )
+        if status == httpx.codes.NOT_FOUND:
+            what, _, deployment = path.strip("/").partition("/name/")
+            raise UserError(
+                f"Prefect at {self.ui} has no deployment {deployment!r}. Run 'prefect deploy --all' against it."
+                if what == "deployments"
+                else f"Prefect at {self.ui} has no {path}. Is PREFECT_API_URL the server this began on?"
+            )
+        if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
+            raise PermanentError(f"Prefect at {self.ui} refused {path}: {status} {reply.text[:300]}")
+
+
+def _flow_run(run: dict[str, Any]) -> FlowRun:
+    state = run.get("state") or {}
+    parameters = {name: str(value) for name, value in (run.get("parameters") or {}).items()}
+    ended_s = _epoch_s(run["end_time"]) if run.get("end_time") else math.nan
+    return FlowRun(str(run["id"]), str(state.get("type")), str(state.get("name")), str(state.get("message") or ""), parameters, ended_s)
+
+
+def _epoch_s(iso: str) -> float:
+    return datetime.fromisoformat(iso.replace("Z", "+00:00")).timestamp()

@@ -1,0 +1,89 @@
+"""Asking Prometheus with a deadline that holds.
+
+The client library hands its timeout to `requests`, where it bounds connecting and each read, not the answer: a server that sends one
+byte a second keeps its caller for ever. So each question runs in a thread of its own and is left behind at the deadline.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+import requests
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+from urllib3.util.retry import Retry
+
+from crossfade.plan.units import format_seconds
+
+_LEFT_BEHIND_AT_MOST = 16
+
+
+class NoAnswer(Exception):
+    """Why there is no answer; the text is meant for a finding."""
+
+
+class Asking:
+    """One Prometheus, asked with PromQL. Every failure is a NoAnswer within about `timeout_s` seconds.
+
+    Proxy settings of the environment are ignored: Prometheus is beside us, and a proxy's error page is no evidence.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        # No retries: they would outlive the deadline, and the next poll asks again anyway. The library's own limit comes after
+        # ours and only ends threads that were left behind.
+        self._prometheus = PrometheusConnect(url=url, session=session, retry=Retry(0), timeout=math.ceil(2 * timeout_s))
+        self._url = url
+        self._timeout_s = timeout_s
+        self._free = threading.BoundedSemaphore(_LEFT_BEHIND_AT_MOST)
+
+    def ask(self, promql: str, *, at_s: float | None = None) -> object:
+        """The `result` of an instant query, as parsed JSON. `at_s` defaults to Prometheus' own now."""
+        params = {"time": f"{at_s:.3f}"} if at_s is not None else {}
+        return self._within_deadline(lambda: self._prometheus.custom_query(promql, params=params))
+
+    def _within_deadline(self, call: Callable[[], object]) -> object:
+        if not self._free.acquire(blocking=False):
+            raise NoAnswer(f"Prometheus at {self._url} still hangs in {_LEFT_BEHIND_AT_MOST} earlier questions")
+        answers: SimpleQueue[tuple[object, Exception | None]] = SimpleQueue()
+        threading.Thread(target=self._run, args=(call, answers), daemon=True, name="ask-prometheus").start()
+        try:
+            answer, error = answers.get(timeout=self._timeout_s)
+        except Empty:
+            error = requests.Timeout()
+        if error:
+            raise NoAnswer(self._explained(error)) from None
+        return answer
+
+    def _run(self, call: Callable[[], object], answers: SimpleQueue[tuple[object, Exception | None]]) -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:  # whatever it is goes to the caller
+            answers.put((None, error))
+        finally:
+            self._free.release()
+
+    def _explained(self, error: Exception) -> str:
+        if isinstance(error, requests.Timeout):
+            return f"Prometheus at {self._url} did not answer within {format_seconds(self._timeout_s)}"
+        if isinstance(error, PrometheusApiClientException):
+            return f"Prometheus at {self._url} refused the query: {_said(str(error))}"
+        if isinstance(error, ValueError | KeyError | TypeError):
+            return f"{self._url} does not answer like a Prometheus ({type(error).__name__})"
+        return f"Prometheus at {self._url} cannot be reached ({type(error).__name__})"
+
+
+def _said(refusal: str) -> str:
+    """Prometheus' own words; the library wraps the body of the refusal, as Python prints bytes, into a sentence of its own."""
+    wrapped = re.search(r"\((b['\"].*)\)$", refusal, re.DOTALL)
+    try:
+        return str(json.loads(ast.literal_eval(wrapped[1]))["error"])[:300] if wrapped else refusal[:300]
+    except (ValueError, SyntaxError, KeyError, TypeError):
+        return refusal[:300]

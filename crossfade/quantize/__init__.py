@@ -1,0 +1,1 @@
+"""Smaller weights out of weights: one tool a backend, each in its own environment."""

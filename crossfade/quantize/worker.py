@@ -1,0 +1,107 @@
+"""One run of a backend's worker script: a job in, progress lines out, and no process left behind however we end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from crossfade.errors import QuantizeFailed, ToolMissing
+
+Say = Callable[[str], None]
+
+_INHERITED = (
+    "PATH",
+    "CROSSFADE_LAB",
+    "HOME",
+    "USER",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+)
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+_TAIL_LINES = 15
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    event: str
+    text: str = ""
+
+
+def run_worker(python: Path, script: Path, job: Path, *, log: Path, keep_open: tuple[int, ...], deadline_s: float, say: Say) -> None:
+    """Return when the worker reported its result and ended well; its other output is in `log`.
+
+    Raises QuantizeFailed with the log's tail otherwise, or after `deadline_s`. The worker holds our end of a pipe as its life
+    line: when we die, it dies. `keep_open` are lock files that stay locked as long as it lives, should it outlive us for a moment.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as errors:
+        try:
+            worker = subprocess.Popen(
+                [str(python), str(script), str(job)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(os.environ),
+                pass_fds=keep_open,
+                start_new_session=True,
+                text=True,
+            )
+        except OSError as error:
+            raise ToolMissing(f"cannot start the quantizer: {python}: {error.strerror}. Build its environment again.") from None
+    overdue = threading.Event()
+
+    def stop() -> None:
+        overdue.set()
+        worker.kill()
+
+    alarm = threading.Timer(deadline_s, stop)
+    alarm.daemon = True
+    alarm.start()
+    finished = False
+    try:
+        assert worker.stdout is not None  # noqa: S101 - asked for two statements above
+        for line in worker.stdout:
+            event = _parsed(line)
+            finished = finished or event.event == "result"
+            say(event.text)
+        exit_code = worker.wait()
+    finally:
+        alarm.cancel()
+        worker.kill()
+        worker.wait()
+    if exit_code != 0 or not finished:
+        why = f"was stopped after {deadline_s:g} s" if overdue.is_set() else f"ended with exit code {exit_code} and no result"
+        raise QuantizeFailed(f"the quantizer {why}. The end of its log {log}:\n{_tail(log)}")
+
+
+def _environment(base: Mapping[str, str]) -> dict[str, str]:
+    """No token of ours reaches the tool; it works offline on files that were checked before."""
+    return {name: base[name] for name in _INHERITED if name in base} | _OFFLINE
+
+
+def _parsed(line: str) -> _Event:
+    try:
+        return _Event.model_validate_json(line)
+    except ValidationError:
+        return _Event(event="noise", text=line.strip())
+
+
+def _tail(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-_TAIL_LINES:]) or "(empty)"

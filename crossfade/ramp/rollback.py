@@ -1,0 +1,90 @@
+"""Putting everything back on the source. Idempotent: guard, automation, flow and person may all call it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from crossfade.errors import PermanentError, StaleWriter, Unreachable, UserError
+from crossfade.ramp.logbook import Because, Desk, ShareMove
+from crossfade.rollout.names import route_name
+from crossfade.rollout.phases import Phase
+from crossfade.rollout.state import MigrationState
+
+_CAS_TRIES = 5
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What a rollback found and left: `tripped_here` is false when the guard had been faster or no route was there to trip."""
+
+    state: MigrationState
+    tripped_here: bool
+    verified: str
+
+
+def roll_back(desk: Desk, migration: str, *, why: str, by: str) -> RolledBack:
+    """The source at 100 %, latched, then the journal told. The route moves first: it needs neither journal nor network.
+
+    A migration whose route was never made has nothing to move: the source serves everything. Raises UserError for a
+    migration that has finished (its source may be gone).
+    """
+    route = route_name(migration)
+    if not _routed(desk, route):
+        settled = _journal(desk, migration, why, Because(why=why))
+        return RolledBack(settled, tripped_here=False, verified="the router has no route for it: the source serves everything")
+    latched_before = route in desk.router.latches()
+    _refuse_finished(desk, migration)
+    applied = desk.router.trip(route, why=why, by=by, at_s=desk.clock.now_s())
+    move = ShareMove(route=applied.table.route(route), generation=applied.table.generation, seconds=applied.seconds, why=why)
+    state = _journal(desk, migration, why, move)
+    return RolledBack(state, tripped_here=not latched_before, verified=_verified(desk, route))
+
+
+def _routed(desk: Desk, route: str) -> bool:
+    try:
+        return any(known.name == route for known in desk.router.table().routes)
+    except PermanentError:
+        return True  # a broken route file: the trip restores a good one
+
+
+def _refuse_finished(desk: Desk, migration: str) -> None:
+    try:
+        state = desk.journal.state(migration)
+    except Unreachable:
+        return  # the journal being down must not keep traffic on a failing target
+    if state.phase is Phase.FINISHED:
+        raise UserError(f"{migration} has finished: its source is no longer kept warm. Begin a new migration to move back.")
+
+
+def _journal(desk: Desk, migration: str, why: str, body: BaseModel) -> MigrationState:
+    for _ in range(_CAS_TRIES):
+        state = desk.journal.state(migration)
+        if state.phase in (Phase.ROLLED_BACK, Phase.FAILED):
+            return state
+        try:
+            if state.phase is not Phase.ROLLING_BACK:
+                state = desk.enter(state, Phase.ROLLING_BACK, why)
+            settled = state.with_source_only(now_s=desk.clock.now_s(), because=why)
+            settled = settled.with_phase(Phase.ROLLED_BACK, now_s=desk.clock.now_s(), because=why)
+            return desk.move(settled, "outcome", "rollback", body)
+        except StaleWriter:
+            continue
+    raise StaleWriter(f"{migration}: the source has all traffic, but the journal kept moving under us. Run 'crossfade status'.")
+
+
+def _verified(desk: Desk, route: str) -> str:
+    try:
+        shown = desk.router.observed().route(route)
+    except Unreachable as error:
+        return f"the route file has the source at 100 %; the router's own dump could not be read ({error})"
+    return f"the router's own dump shows the source at {shown.source_bp / 100:g} %"
+
+
+def fail(desk: Desk, migration: str, why: str) -> MigrationState:
+    """End a migration no user was moved by; one that has traffic on the target is left alone for the guard and a person."""
+    state = desk.journal.state(migration)
+    if state.ended or state.share_bp > 0:
+        return state
+    return desk.enter(state, Phase.FAILED, why, Because(why=why))

@@ -1,0 +1,73 @@
+"""The state of one migration: immutable, moved by `with_*`, stored by compare-and-swap on `version`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from crossfade.rollout.phases import ENDED, Phase, check_move
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a migration: what a flow run drives, and nothing else."""
+
+    migration: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.migration} attempt {self.number}"
+
+
+class MigrationState(BaseModel):
+    """What the journal knows of a migration. `phase_since_s` and `share_since_s` are seconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    plan_digest: str
+    attempt: int = 1
+    version: int = 0
+    phase: Phase = Phase.PLANNED
+    step: int = -1  # index into the plan's ramp steps; -1 before the first
+    share_bp: int = 0
+    phase_since_s: float
+    share_since_s: float
+    soaked_s: float = 0.0  # only time in which every gate promoted
+    soak_tick_s: float = 0.0  # the last tick of the soak
+    because: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens without a person."""
+        return self.phase in ENDED
+
+    def with_phase(self, phase: Phase, *, now_s: float, because: str) -> Self:
+        """The state after a legal move; raises IllegalMove otherwise."""
+        check_move(self.phase, phase)
+        return self.model_copy(update={"phase": phase, "phase_since_s": now_s, "because": because})
+
+    def with_step(self, step: int, share_bp: int, *, now_s: float, because: str) -> Self:
+        """The state once the router shows `share_bp`; call it after the verification, never before."""
+        check_move(self.phase, Phase.RAMPING)
+        since_s = self.phase_since_s if self.phase is Phase.RAMPING else now_s
+        moved = {"phase": Phase.RAMPING, "phase_since_s": since_s, "step": step, "share_bp": share_bp, "share_since_s": now_s}
+        return self.model_copy(update={**moved, "because": because})
+
+    def with_soak(self, *, now_s: float, promoted: bool, longest_s: float) -> Self:
+        """One more tick of the soak. Blind or held time does not count, nor more than `longest_s` between two ticks."""
+        gone_s = min(max(0.0, now_s - (self.soak_tick_s or self.phase_since_s)), longest_s)
+        return self.model_copy(update={"soak_tick_s": now_s, "soaked_s": self.soaked_s + gone_s if promoted else self.soaked_s})
+
+    def with_source_only(self, *, now_s: float, because: str) -> Self:
+        """The state once the source serves everything again."""
+        return self.model_copy(update={"share_bp": 0, "share_since_s": now_s, "because": because})
+
+    def with_new_attempt(self, plan_digest: str, *, now_s: float, because: str) -> Self:
+        """Begin again from no evidence and from the first step."""
+        check_move(self.phase, Phase.PLANNED)
+        fresh = {"phase": Phase.PLANNED, "attempt": self.attempt + 1, "step": -1, "share_bp": 0, "plan_digest": plan_digest}
+        fresh |= {"soaked_s": 0.0, "soak_tick_s": 0.0}
+        return self.model_copy(update={**fresh, "phase_since_s": now_s, "share_since_s": now_s, "because": because})

@@ -1,0 +1,130 @@
+"""The command line and environment of a vLLM server, built from what is known about vLLM and from nothing else.
+
+Pure: no process is started and no file is read here. Flags that not every version knows are listed in `SINCE`; H numbers
+are the hazards of the project's list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from crossfade.rollout.routes import canonical
+
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+SINCE: Mapping[str, tuple[int, int]] = {"--shutdown-timeout": (0, 18), "--kv-cache-memory-bytes": (0, 11)}
+"""First vLLM version that knows a flag; a flag not listed here is in every version we start."""
+
+INHERITED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "CROSSFADE_LAB",  # names the lab that may stop it
+)
+"""What a server may know of its starter's environment: a list of what to keep, so that no token reaches a process that is offline."""
+
+
+@dataclass(frozen=True)
+class ServeSpec:
+    """One vLLM server: which weights, under which names, with how much room.
+
+    `served_names[0]` becomes the `model_name` label of every metric. `kv_cache_bytes` is exact and replaces vLLM's share of
+    the whole memory; on a CPU give it, because vLLM's own choice there is gibibytes. `drain_s` is how long a stopping server
+    finishes its streams (H14); `load_within_s` how long it may load weights, where vLLM's own limit is 600 (H15). `cache`
+    keeps compiled kernels between starts.
+    """
+
+    python: Path
+    weights: Path
+    served_names: tuple[str, ...]
+    port: int
+    device: Device
+    cache: Path
+    max_model_len: int | Literal["auto"] = "auto"
+    max_num_seqs: int = 64
+    dtype: Dtype = "auto"
+    kv_cache_bytes: int | Literal["auto"] = "auto"
+    enforce_eager: bool = False
+    drain_s: int = 30
+    load_within_s: int = 1800
+    vllm_version: tuple[int, int] = (0, 32)
+
+
+def served_names(model: str, aliases: Iterable[str] = (), hidden: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every name a client of Ollama may send for this model, `model` itself first, none twice (H16).
+
+    Ollama takes `tiny` and `tiny:latest` for one model and vLLM does not, so both are listed. A bare name is never made from
+    another tag: `llama3.1` is not `llama3.1:8b`. `hidden` names are taken as they are.
+    """
+    names: dict[str, None] = {}
+    for name in (model, *aliases):
+        names[name] = None
+        bare = canonical(name)
+        names[bare] = None
+        if ":" not in bare:
+            names[f"{bare}:latest"] = None
+    names.update(dict.fromkeys(hidden))
+    return tuple(names)
+
+
+def command(spec: ServeSpec) -> list[str]:
+    """The argument list, program first. Binds loopback only: the router is the one way in."""
+    arguments = [
+        *(
+            str(spec.python),
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+        ),  # unlike `vllm serve` it also runs in the CPU build, which has no `vllm` metadata
+        *("--model", str(spec.weights)),
+        *("--served-model-name", *spec.served_names),  # separate values; one string with spaces would be one name
+        *("--host", "127.0.0.1", "--port", str(spec.port)),
+        *("--generation-config", "vllm"),  # else the repository's own sampling defaults apply silently (H3)
+        *("--max-num-seqs", str(spec.max_num_seqs)),
+        *("--dtype", spec.dtype),
+        *("--uvicorn-log-level", "warning"),  # no line a request: the log is for diagnosis
+    ]
+    if spec.max_model_len != "auto":
+        arguments += ["--max-model-len", str(spec.max_model_len)]
+    if spec.enforce_eager:
+        arguments += ["--enforce-eager"]
+    if spec.device == "cpu":
+        arguments += ["--distributed-executor-backend", "uni"]  # one process less; works only with the variable set in `environment`
+    if spec.kv_cache_bytes != "auto" and _knows(spec, "--kv-cache-memory-bytes"):
+        arguments += ["--kv-cache-memory-bytes", str(spec.kv_cache_bytes)]
+    if _knows(spec, "--shutdown-timeout"):
+        arguments += ["--shutdown-timeout", str(spec.drain_s)]
+    return arguments
+
+
+def environment(spec: ServeSpec, base: Mapping[str, str]) -> dict[str, str]:
+    """The server's whole environment: a few variables of `base`, and what makes it quiet, offline and quick to start.
+
+    `VLLM_CPU_KVCACHE_SPACE` never passes: it overrides the exact byte count, and empty it crashes the engine.
+    """
+    kept = {name: base[name] for name in INHERITED if name in base}
+    settings = {
+        "HF_HUB_OFFLINE": "1",  # a server never downloads; what it serves was checked before
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CACHE_ROOT": str(spec.cache),
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(spec.load_within_s),
+        "PYTHONUNBUFFERED": "1",  # or the last words of a dying server are lost
+    }
+    if spec.device == "cpu":
+        settings |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
+    return kept | settings
+
+
+def _knows(spec: ServeSpec, flag: str) -> bool:
+    return spec.vllm_version >= SINCE[flag]

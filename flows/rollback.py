@@ -1,0 +1,21 @@
+"""Bring a model back to the source: started by the breach event, by a person, or by another flow."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from crossfade.errors import CrossfadeError
+from tasks.finish import failed
+from tasks.rollback import roll_back
+
+
+@flow(name="rollback", flow_run_name="rollback {migration}", log_prints=False)
+def rollback(migration: str, why: str = "asked for in the Prefect UI", event_id: str = "", attempt: int = 0) -> State[str]:
+    """The source has everything, the router's dump shows it, the journal knows it. Safe to run any number of times."""
+    by = f"rollback deployment (event {event_id})" if event_id else "rollback deployment"
+    try:
+        return Completed(message=roll_back(migration, why, by, attempt))
+    except CrossfadeError as error:
+        return failed(error, str(error))

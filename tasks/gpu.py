@@ -1,0 +1,47 @@
+"""Hand work to the gpu pool and wait for it. A resumed parent finds its run again instead of starting a second one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import cast
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+
+from crossfade.errors import PermanentError
+from crossfade.rollout.state import MigrationState
+
+_POLL_S = 1.0
+
+CRASHES = 2
+"""How often work whose worker died is started again."""
+
+
+def hand_over(state: MigrationState, stage: str, parameters: dict[str, str], failure: type[PermanentError], *, again: str = "") -> str:
+    """Run the deployment `<stage>/<stage>` on the gpu pool and return its message; raises `failure` with its message otherwise.
+
+    The idempotency key is migration/attempt/stage/hash of the inputs: the same work of the same attempt is started once.
+    Only a run that crashed (its worker or machine died) is followed by another, up to `CRASHES` times; `again` starts the
+    work anew although it once completed.
+    """
+    for crash in range(CRASHES + 1):
+        ended = _ended(state, stage, parameters, "/".join(part for part in (again, str(crash) if crash else "") if part))
+        if ended is None or not (ended.is_crashed() or ended.is_cancelled()):
+            break
+    if ended is None or not ended.is_completed():
+        message = (ended.message if ended else "") or f"the run ended as {ended.name if ended else 'nothing'}; see its log"
+        raise failure(message)
+    return ended.message or "completed"
+
+
+def _ended(state: MigrationState, stage: str, parameters: dict[str, str], suffix: str) -> State | None:
+    inputs = hashlib.sha256("\0".join(f"{name}={value}" for name, value in sorted(parameters.items())).encode()).hexdigest()[:16]
+    started = run_deployment(
+        f"{stage}/{stage}",
+        parameters=parameters,
+        idempotency_key=f"{state.name}/{state.attempt}/{stage}/{inputs}" + (f"/{suffix}" if suffix else ""),
+        flow_run_name=f"{stage} {state.name} attempt {state.attempt}",
+        poll_interval=_POLL_S,
+        timeout=None,
+    )
+    return cast(FlowRun, started).state  # a coroutine only inside an async caller

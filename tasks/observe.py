@@ -1,0 +1,79 @@
+"""Stand in front of the source at share 0 and gather its baseline."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from crossfade.errors import GateFailed
+from crossfade.judge.evidence import Blind, Counts
+from crossfade.rollout.names import route_name
+from crossfade.rollout.phases import Phase
+from crossfade.rollout.routes import ModelRoute
+from crossfade.rollout.state import MigrationState
+from crossfade.wiring import Bench, start_router
+from tasks.artifacts import table
+from tasks.progress import Progress
+from tasks.stage import Report, stage
+
+
+class Baseline(BaseModel):
+    """What the source did while only it answered."""
+
+    seconds: float
+    source: Counts
+
+
+@stage("observe", milestone=Phase.OBSERVING, retries=5, timeout=timedelta(days=1))
+def observe(bench: Bench, state: MigrationState) -> Report:
+    """Start (or adopt) the router, give the model a route at share 0, keep the source warm, and count for the plan's `baseline`."""
+    start_router(bench.home, bench.plan)
+    bench.source.keep_warm(bench.model.ollama)
+    began_s = _route_at_zero(bench, state)
+    _wait(bench, began_s)
+    counts = _counted(bench, began_s)
+    baseline = Baseline(seconds=bench.desk.clock.now_s() - began_s, source=counts)
+    share = counts.errors / counts.requests if counts.requests else 0.0
+    rows = [
+        ("requests", counts.requests),
+        ("errors", counts.errors),
+        ("error share", f"{share:.2%}"),
+        ("seconds", f"{baseline.seconds:.0f}"),
+    ]
+    summary = f"the source answered {counts.requests} requests in {baseline.seconds:.0f} s, {counts.errors} errors"
+    thin = "" if counts.requests else "\n\nNo client came through the router. Relative gates will hold until some do."
+    native = "\n\n`/api/*` stays on the source for now: the translating sidecar is not built yet. Only `/v1/*` is shared."
+    return Report(summary, f"# Baseline of the source\n\n{table(('what', 'value'), rows)}{thin}{native}\n", baseline)
+
+
+def _route_at_zero(bench: Bench, state: MigrationState) -> float:
+    router, name = bench.desk.router, route_name(bench.migration)
+    models = (bench.model.ollama, *bench.model.aliases)
+    current = router.table()
+    if state.attempt > 1 and name in router.latches():
+        router.resume(name)  # a person began this attempt: that is the resume a latch waits for
+    wanted = ModelRoute(name=name, models=models)
+    if wanted not in current.routes:
+        router.apply(wanted, expect=current.generation)
+    return bench.desk.clock.now_s()
+
+
+def _wait(bench: Bench, began_s: float) -> None:
+    clock, wanted_s = bench.desk.clock, bench.plan.baseline
+    progress = Progress(bench.migration, "observe", clock)
+    while (gone_s := clock.now_s() - began_s) < wanted_s:
+        progress.at(gone_s, wanted_s, f"{gone_s:.0f} of {wanted_s:.0f} s of the source alone")
+        clock.sleep(min(2.0, wanted_s - gone_s))
+
+
+def _counted(bench: Bench, began_s: float) -> Counts:
+    clock, give_up_s = bench.desk.clock, bench.desk.clock.now_s() + bench.plan.patience
+    while isinstance(found := bench.desk.metrics.intervals(route_name(bench.migration), since_s=began_s, now_s=clock.now_s()), Blind):
+        if clock.now_s() > give_up_s:
+            raise GateFailed(f"no baseline: {found.why}. Is the router scraped by {bench.plan.prometheus.url}?")
+        clock.sleep(2.0)  # only the question is asked again, not the whole baseline
+    total = Counts()
+    for interval in found:
+        total = total + interval.source
+    return total

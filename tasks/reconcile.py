@@ -1,0 +1,33 @@
+"""Reconcile journal and route folder."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+
+from crossfade.errors import StaleWriter
+from crossfade.home import Home
+from crossfade.plan.units import format_share
+from crossfade.ramp.tick import reconcile
+from crossfade.store.journal import SqlJournal
+from crossfade.wiring import open_bench
+from tasks.artifacts import publish
+from tasks.quiet import quiet_task
+
+
+@task(name="list migrations under way", persist_result=False)
+def list_under_way() -> list[str]:
+    """Names of all migrations that have not ended."""
+    return [state.name for state in SqlJournal(Home.from_environment().journal).states() if not state.ended]
+
+
+@quiet_task("reconcile {migration}", retry_delay_s=5)
+def reconcile_one(migration: str) -> None:
+    """The lower of journal and router holds; the artifact says which phase and share that is."""
+    try:
+        state = reconcile(open_bench(migration).desk, migration)
+    except StaleWriter as busy:
+        get_run_logger().info("%s", busy)  # a tick is moving it this very moment, and reconciles by itself
+        return
+    line = f"{state.phase}, {format_share(state.share_bp)} on the target: {state.because}"
+    publish(migration, "status", f"# {migration}\n\n{line}\n", line)
+    get_run_logger().info("%s: %s", migration, line)

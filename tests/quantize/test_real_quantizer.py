@@ -1,0 +1,124 @@
+"""The real llm-compressor, and what a real vLLM makes of its weights."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+
+import pytest
+
+from crossfade.home import Home
+from crossfade.ports import SystemClock
+from crossfade.quantize.request import QuantizeRequest, output_folder
+from crossfade.quantize.run import quantize
+from crossfade.runtime.launch import Launch
+from crossfade.runtime.process_runtime import ProcessRuntime
+from crossfade.vllm.client import VllmTarget
+from crossfade.vllm.command import ServeSpec, command, environment
+from crossfade.vllm.diagnosis import diagnose
+from crossfade.weights import verify
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def out_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture
+def request_of(lab_weights, out_root):
+    return lambda scheme, **more: QuantizeRequest(weights=str(lab_weights), out_root=str(out_root), scheme=scheme, **more)
+
+
+@pytest.fixture
+def make(tool, tmp_path):
+    return lambda request: quantize(request, tool=tool, logs=tmp_path / "logs", deadline_s=300, on_progress=print)
+
+
+@pytest.fixture
+def correct_answers(tool, suite, tmp_path):
+    """Served by vLLM, how many of the suite's prompts get exactly the right answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rows = [json.loads(line) for line in suite.read_text().splitlines()]
+    runtime = ProcessRuntime(Home(tmp_path))
+
+    def serve(folder):
+        spec = ServeSpec(
+            python=tool("vllm"),
+            weights=folder,
+            served_names=("lab",),
+            port=port,
+            device="cpu",
+            cache=tmp_path / "cache",
+            max_model_len=512,
+            max_num_seqs=16,
+            dtype="bfloat16",
+            kv_cache_bytes=64 << 20,
+            enforce_eager=True,
+            drain_s=0,
+        )
+        launch = Launch(tuple(command(spec)), environment(spec, os.environ), port)
+        with closing(VllmTarget(f"http://127.0.0.1:{port}", timeout_s=30)) as client:
+            target = runtime.start_target("quantized", launch)
+            probe = partial(client.complete, "lab", "What is 4+6?", max_tokens=8)
+            runtime.wait_ready(target, probe=probe, diagnose=diagnose, clock=SystemClock(), deadline_s=180, on_progress=print)
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(lambda row: client.complete("lab", row["prompt"], max_tokens=64).text, rows))
+        return sum(answer == row["answer"] for answer, row in zip(answers, rows, strict=True))
+
+    yield serve
+    runtime.stop_target("quantized", deadline_s=5)
+
+
+def test_w8a8_weights_are_half_the_size_and_still_right(request_of, make, correct_answers, lab_weights):
+    folder = make(request_of("w8a8"))
+    manifest = verify(folder)
+    assert manifest.made_by == "llmcompressor 0.14.0.1"
+    assert manifest.total_bytes < 0.6 * verify(lab_weights).total_bytes
+    assert correct_answers(folder) >= 170
+
+
+def test_killed_in_the_middle_the_real_tool_dies_too_and_the_next_run_makes_right_fp8_weights(
+    request_of, make, tool, correct_answers, tmp_path
+):
+    asked = request_of("fp8")
+    victim = textwrap.dedent(f"""
+        from pathlib import Path
+        from crossfade.quantize.request import QuantizeRequest
+        from crossfade.quantize.run import quantize
+        request = QuantizeRequest.model_validate_json({asked.model_dump_json()!r})
+        say = lambda line: print(line, flush=True)
+        python = Path({str(tool("llmcompressor"))!r})
+        quantize(request, tool=lambda _: python, logs=Path({str(tmp_path)!r}), deadline_s=300, on_progress=say)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", victim], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "loading llm-compressor" in process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    final = output_folder(asked)
+    assert final.with_name(f"{final.name}.partial").is_dir()
+    assert not final.exists()
+    assert make(asked) == final
+    assert not final.with_name(f"{final.name}.partial").exists()
+    began = time.monotonic()
+    assert make(asked) == final
+    assert time.monotonic() - began < 2
+    assert correct_answers(final) >= 170
+
+
+def test_calibrated_four_bit_weights_come_from_the_users_own_prompts(request_of, make, suite):
+    folder = make(request_of("gptq", calibration=str(suite), samples=32, max_length=128))
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    assert config["config_groups"]["group_0"]["weights"]["num_bits"] == 4
+    assert verify(folder).scheme == "gptq"
