@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,6 +46,10 @@ class Event:
     occurred_s: float
 
 
+class AlreadyThere(PermanentError):
+    """Prefect has something of that name already."""
+
+
 class PrefectApi:
     """A Prefect server by its API address; retries 5xx, which SQLite under several workers answers now and then.
 
@@ -56,7 +61,7 @@ class PrefectApi:
         self.url = url
         auth = os.environ.get("PREFECT_API_AUTH_STRING", "")
         user, _, password = auth.partition(":")
-        self._client = httpx.Client(base_url=url, timeout=20, auth=(user, password) if auth else None)
+        self._client = httpx.Client(base_url=url, timeout=40, auth=(user, password) if auth else None)
 
     @property
     def ui(self) -> str:
@@ -90,6 +95,18 @@ class PrefectApi:
         since = datetime.fromtimestamp(since_s, UTC).isoformat()
         found = self._json("POST", "/events/filter", {"filter": {"event": {"name": [name]}, "occurred": {"since": since}}})
         return [Event(str(event["id"]), _epoch_s(str(event["occurred"]))) for event in found["events"]]
+
+    def ensure_pool(self, name: str) -> None:
+        """A process work pool of that name; no change where it exists."""
+        self._ensure("/work_pools/", {"name": name, "type": "process"})
+
+    def ensure_queue(self, pool: str, name: str, *, priority: int) -> None:
+        """A queue in a pool, served before those of a higher number; no change where it exists."""
+        self._ensure(f"/work_pools/{pool}/queues", {"name": name, "priority": priority})
+
+    def _ensure(self, path: str, body: object) -> None:
+        with suppress(AlreadyThere):
+            self._json("POST", path, body)
 
     def _json(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - the API's shapes end in this module
         problem = ""
@@ -126,6 +143,8 @@ class PrefectApi:
                 if what == "deployments"
                 else f"Prefect at {self.ui} has no {path}. Is PREFECT_API_URL the server this began on?"
             )
+        if status == httpx.codes.CONFLICT:
+            raise AlreadyThere(f"Prefect at {self.ui} has {path} already: {reply.text[:300]}")
         if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
             raise PermanentError(f"Prefect at {self.ui} refused {path}: {status} {reply.text[:300]}")
 

@@ -13,6 +13,7 @@ from crossfade import processes
 from crossfade.errors import EngineDied, Unreachable
 from crossfade.home import CHECKOUT
 from crossfade.lab.stack import Lab, Say
+from crossfade.prefect_api import PrefectApi
 
 _DEPLOY_S = 180
 
@@ -43,15 +44,17 @@ def wait_for_server(lab: Lab, say: Say, *, deadline_s: float = 180) -> None:
 
 
 def make_pools(lab: Lab) -> None:
-    """Pools `crossfade` (with `urgent` before everything else) and `gpu`; no change where they exist. Raises Unreachable, EngineDied."""
+    """Pools `crossfade` (with `urgent` before everything else) and `gpu`; no change where they exist.
+
+    A server that has just made its database answers 503 now and then; that is asked again. Raises Unreachable, PermanentError.
+    """
+    api = PrefectApi(lab.prefect_api)
     try:
-        with httpx.Client(base_url=lab.prefect_api, timeout=30) as client:
-            for pool in ("crossfade", "gpu"):
-                _made(client.post("/work_pools/", json={"name": pool, "type": "process"}))
-            _made(client.post("/work_pools/crossfade/queues", json={"name": "urgent", "priority": 1}))
-    except httpx.HTTPError as error:
-        what = f"{type(error).__name__} {error}".strip()
-        raise Unreachable(f"the Prefect server at {lab.prefect_api} took no work pools: {what}. Its log is {_log(lab)}.") from None
+        for pool in ("crossfade", "gpu"):
+            api.ensure_pool(pool)
+        api.ensure_queue("crossfade", "urgent", priority=1)
+    except Unreachable as error:
+        raise Unreachable(f"the Prefect server took no work pools: {error} Its log is {_log(lab)}.") from None
 
 
 def start_workers(lab: Lab) -> None:
@@ -75,7 +78,3 @@ def deploy_all(lab: Lab) -> None:
 def _log(lab: Lab) -> Path:
     return lab.home.logs / "prefect-server.log"
 
-
-def _made(reply: httpx.Response) -> None:
-    if reply.status_code not in (httpx.codes.CREATED, httpx.codes.OK, httpx.codes.CONFLICT):
-        raise EngineDied(f"Prefect refused {reply.request.url.path}: {reply.status_code} {reply.text[:300]}")

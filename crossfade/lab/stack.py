@@ -113,6 +113,7 @@ class Lab:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "30",  # two busy cores keep SQLite's lock for longer than the default of 10 s
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         }
