@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import suppress
@@ -15,12 +14,19 @@ from rich.console import Console
 from rich.table import Table
 
 from crossfade.errors import CrossfadeError, UserError
-from crossfade.home import CHECKOUT, Home
+from crossfade.home import Home
+from crossfade.journal_commands import journal_app
 from crossfade.lab.stack import Lab
+from crossfade.lab.which import lab_folder, this_lab, use_lab_if_it_is_up
+from crossfade.ramp_commands import ramp_app
+from crossfade.weights_commands import weights_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 plan_app = typer.Typer(no_args_is_help=True, help="Write, check and show plans.")
 app.add_typer(plan_app, name="plan")
+app.add_typer(ramp_app, name="ramp")
+app.add_typer(journal_app, name="journal")
+app.add_typer(weights_app, name="weights")
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C, a closed terminal or a polite kill has ended."""
@@ -104,21 +110,23 @@ def plan_schema_command() -> None:
 
 @app.command()
 def migrate(
-    plan: PlanFile, watch: Annotated[bool, typer.Option(help="Stay and show progress; Ctrl-C only stops watching.")] = True
+    plan: PlanFile,
+    watch: Annotated[bool, typer.Option(help="Stay and show progress; Ctrl-C only stops watching.")] = True,
+    inline: Annotated[bool, typer.Option(help="Tick in the migrate run itself instead of on a schedule.")] = False,
 ) -> None:
     """Start the `migrate` deployment with this plan."""
     from crossfade.commands import start_migration
 
-    _use_lab_if_it_is_up()
-    start_migration(plan, console, watch=watch)
+    use_lab_if_it_is_up()
+    start_migration(plan, console, watch=watch, inline=inline)
 
 
 @app.command()
 def status(name: Annotated[str, typer.Argument(help="One migration; default: all.")] = "") -> None:
-    """Phase, share asked and in force, latch and last decision of each migration."""
-    from crossfade.commands import show_status
+    """Phase, share asked, in force and observed, gates, latch, last decisions, and what each migration waits for."""
+    from crossfade.status import show_status
 
-    _use_lab_if_it_is_up()
+    use_lab_if_it_is_up()
     show_status(console, name)
 
 
@@ -127,17 +135,19 @@ def rollback(name: Name, why: Annotated[str, typer.Option(help="Goes into latch 
     """Put a model's requests back on the source, now. Needs neither Prefect nor Prometheus."""
     from crossfade.commands import roll_back_now
 
-    _use_lab_if_it_is_up()
+    use_lab_if_it_is_up()
     roll_back_now(console, name, why)
 
 
 @app.command()
-def guard() -> None:
+def guard(
+    listen: Annotated[str, typer.Option(help="Where alerts, /healthz and /metrics are served; `off` for nowhere.")] = "",
+) -> None:
     """Run the resident guard: trips a failing target without waiting for anybody."""
     from crossfade.guard.__main__ import run
 
-    _use_lab_if_it_is_up()
-    run(Home.from_environment())
+    use_lab_if_it_is_up()
+    run(Home.from_environment(), listen=listen)
 
 
 @app.command()
@@ -145,8 +155,8 @@ def doctor() -> None:
     """What is installed, what is missing, and how to get it."""
     from crossfade.doctor import examine
 
-    if _lab_folder().exists():
-        _lab()  # the environments of this checkout are the ones to look at
+    if lab_folder().exists():
+        this_lab()  # the environments of this checkout are the ones to look at
     table = Table("what", "", "found", "how to get it")
     checks = examine(Home.from_environment())
     for check in checks:
@@ -170,7 +180,7 @@ def up() -> None:
     """Start the one-machine lab and leave it running."""
     from crossfade.lab.up import bring_up
 
-    lab = _lab()
+    lab = this_lab()
     bring_up(lab, _say)
     _say(f"Prefect UI:   {lab.prefect_api.removesuffix('/api')}")
     _say(f"plan:         {lab.folder / 'plan.yaml'}")
@@ -185,7 +195,7 @@ def down() -> None:
     from crossfade.lab.stack import down as stop_lab
     from crossfade.lab.turn import only_one
 
-    lab = _lab()
+    lab = this_lab()
     stop_lab(lab, _say)
     for below in lab.folder.glob("*/ports.json"):  # the labs of test runs; one that is at work holds its lock
         with suppress(UserError), only_one(below.parent):
@@ -197,34 +207,12 @@ def demo(breach: Annotated[bool, typer.Option("--breach", help="Break the target
     """A real migration on this machine, watched from outside; exit code 0 only if it did what it promises."""
     from crossfade.lab.demo import demo as run_demo
 
-    if not run_demo(_lab(), console, breach=breach):
+    if not run_demo(this_lab(), console, breach=breach):
         raise typer.Exit(1)
-
-
-def _lab() -> Lab:
-    """The lab, and this process made to look for tools' environments there."""
-    lab = Lab(_lab_folder())
-    os.environ["CROSSFADE_ENVIRONMENTS"] = str(lab.folder / "environments")
-    return lab
-
-
-def _lab_folder() -> Path:
-    """`.lab` of this checkout, or what `CROSSFADE_LAB_FOLDER` says."""
-    return Path(os.environ.get("CROSSFADE_LAB_FOLDER") or CHECKOUT / ".lab").expanduser().resolve()
 
 
 def _say(line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _use_lab_if_it_is_up() -> None:
-    """Without CROSSFADE_HOME, a lab of which any part runs is what is meant; Prefect need not be among them."""
-    if "CROSSFADE_HOME" in os.environ:
-        return
-    lab = Lab(_lab_folder())
-    if lab.running():
-        os.environ.update(lab.environment())
-        print(f"using the lab in {lab.folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from crossfade.judge.evidence import Blind, Interval, Reading
+from crossfade.judge.evidence import Blind, Interval, Reading, Refused
 from crossfade.rollout.routes import Latch, ModelRoute, RouteTable
 from crossfade.rollout.state import MigrationState
 
@@ -83,6 +83,19 @@ class Metrics(Protocol):
     def read(self, gate: str, promql: str) -> Reading | Blind:
         """One number, or why there is none."""
 
+    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:
+        """Whole intervals of `every_s` seconds (or multiples, where samples are missing) from `since_s` on, oldest first.
+
+        Asked again from the end of the last one they tile time: nothing is counted twice or left out, however far apart the calls are.
+        One call returns about an hour at most: ask until it is empty (`gatekeeper.count_since`).
+        """
+
+    def bounds(self, route: str, measure: Literal["ttft", "duration"]) -> tuple[float, ...] | Blind:
+        """The histogram's finite bounds in milliseconds, rising."""
+
+    def probe(self, gate: str, promql: str) -> Reading | Blind | Refused:
+        """As `read`, but a query that can never give a number is told from one that cannot now."""
+
 
 @dataclass(frozen=True)
 class Watching:
@@ -103,7 +116,26 @@ class Watchman(Protocol):
         """The guard's state as far as this route is concerned."""
 
 
-EntryKind = Literal["plan", "phase", "intent", "decision", "outcome", "breach", "note"]
+@dataclass(frozen=True)
+class Ready:
+    """The source has the model in memory and answers."""
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """The source could not take everything back at once, and why."""
+
+    why: str
+
+
+class Standby(Protocol):
+    """The source as the way back. Asked before every raise; asking also keeps the model loaded."""
+
+    def stands_ready(self) -> Ready | NotReady:
+        """Whether the source could take all requests back now."""
+
+
+EntryKind = Literal["plan", "phase", "rules", "intent", "decision", "outcome", "breach", "order", "note"]
 
 
 @dataclass(frozen=True)
@@ -136,16 +168,21 @@ class Journal(Protocol):
     def plan_text(self, digest: str) -> str:
         """The plan as it was when the migration began."""
 
-    def move(self, state: MigrationState, entry: Entry) -> MigrationState:
-        """Store `state` and `entry` in one transaction and return the state with its new version.
+    def move(self, state: MigrationState, entry: Entry, memory: Mapping[str, str] | None = None) -> MigrationState:
+        """Store `state`, `entry` and `memory` in one transaction and return the state with its new version.
 
         Raises StaleWriter when somebody else moved the migration since `state` was read."""
 
-    def record(self, entry: Entry) -> None:
-        """Append one entry without moving anything."""
+    def record(self, entry: Entry, memory: Mapping[str, str] | None = None) -> None:
+        """Append one entry without moving anything. `memory` puts texts in the place of those remembered under the same keys."""
 
-    def entries(self, name: str) -> Sequence[Entry]:
-        """Everything recorded of a migration, oldest first."""
+    def recall(self, name: str, key: str) -> str:
+        """What was last remembered of a migration under `key`; empty when nothing was."""
+
+    def entries(
+        self, name: str, *, kind: EntryKind | None = None, subject: str | None = None, attempt: int | None = None, newest: int = 0
+    ) -> Sequence[Entry]:
+        """What was recorded of a migration, oldest first, of one kind, subject or attempt if given; `newest` = n gives the n last."""
 
 
 @dataclass(frozen=True)

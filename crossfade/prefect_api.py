@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from pydantic import JsonValue
 
 from crossfade.errors import PermanentError, Unreachable, UserError
 
@@ -75,10 +78,12 @@ class PrefectApi:
         except httpx.HTTPError:
             return False
 
-    def start(self, deployment: str, parameters: dict[str, str]) -> str:
+    def start(self, deployment: str, parameters: Mapping[str, JsonValue]) -> str:
         """Start a deployment as the UI's form does; returns the flow run's id. Raises UserError when it is not deployed."""
         found = self._json("GET", f"/deployments/name/{deployment}")
-        run = self._json("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+        run = self._json(
+            "POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}}
+        )
         return str(run["id"])
 
     def flow_run(self, run_id: str) -> FlowRun:
@@ -104,6 +109,40 @@ class PrefectApi:
         """A queue in a pool, served before those of a higher number; no change where it exists."""
         self._ensure(f"/work_pools/{pool}/queues", {"name": name, "priority": priority})
 
+    def schedule(self, name: str, *, like: str, entrypoint: str, every_s: float, parameters: dict[str, JsonValue]) -> str:
+        """Create or renew the deployment `name` (`flow/deployment`) with an interval schedule; returns its id.
+
+        It runs where the deployment `like` runs and from the same folder. One run at a time: a tick that finds another one at work is
+        cancelled, not queued. What `prefect deploy --all` does leaves it alone, because it stands in no prefect.yaml.
+        """
+        model = self._json("GET", f"/deployments/name/{like}")
+        flow, deployment = name.split("/", 1)
+        flow_id = self._json("POST", "/flows/", {"name": flow})["id"]
+        made = self._json(
+            "POST",
+            "/deployments/",
+            {
+                "name": deployment,
+                "flow_id": flow_id,
+                "entrypoint": entrypoint,
+                "path": model.get("path"),
+                "pull_steps": model.get("pull_steps"),
+                "work_pool_name": model["work_pool_name"],
+                "work_queue_name": model["work_queue_name"],
+                "parameters": parameters,
+                "schedules": [{"schedule": {"interval": every_s}, "active": True, "slug": _slug(deployment)}],
+                "concurrency_limit": 1,
+                "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
+                "paused": False,
+                "enforce_parameter_schema": True,
+            },
+        )
+        return str(made["id"])
+
+    def pause_deployment(self, name: str) -> None:
+        """No more scheduled runs of it; those that wait are removed. Raises UserError when there is no such deployment."""
+        self._json("POST", f"/deployments/{self._json('GET', f'/deployments/name/{name}')['id']}/pause_deployment")
+
     def _ensure(self, path: str, body: object) -> None:
         with suppress(AlreadyThere):
             self._json("POST", path, body)
@@ -124,6 +163,8 @@ class PrefectApi:
         raise Unreachable(f"Prefect at {self.url} does not answer {path}: {problem}. Is PREFECT_API_URL right and the server up?")
 
     def _parsed(self, reply: httpx.Response) -> Any:  # noqa: ANN401
+        if reply.status_code == httpx.codes.NO_CONTENT:
+            return {}
         try:
             return reply.json()
         except ValueError:
@@ -147,6 +188,10 @@ class PrefectApi:
             raise AlreadyThere(f"Prefect at {self.ui} has {path} already: {reply.text[:300]}")
         if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
             raise PermanentError(f"Prefect at {self.ui} refused {path}: {status} {reply.text[:300]}")
+
+
+def _slug(deployment: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", deployment.lower()).strip("-")[:100]
 
 
 def _flow_run(run: dict[str, Any]) -> FlowRun:

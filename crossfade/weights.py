@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -128,22 +128,42 @@ def check_safetensors(path: Path) -> None:
 
     Raises WeightsInvalid saying what is wrong.
     """
-    size = path.stat().st_size
-    with path.open("rb") as source:
-        start = source.read(8)
-        if len(start) < 8:
-            raise _malformed(path, f"it has only {size} bytes")
-        (length,) = struct.unpack("<Q", start)
-        if length > min(size - 8, _HEADER_LIMIT):
-            raise _malformed(path, f"its header claims {length} bytes, the file has {size}")
-        text = source.read(length)
+    header, begins = _header(path)
     try:
-        header = json.loads(text)
         end = max((int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise _malformed(path, "its header is not JSON of the safetensors form") from None
-    if 8 + length + end != size:
-        raise _malformed(path, f"its tensors end at byte {8 + length + end}, the file at {size}")
+    size = path.stat().st_size
+    if begins + end != size:
+        raise _malformed(path, f"its tensors end at byte {begins + end}, the file at {size}")
+
+
+def read_headers(folder: Path, manifest: WeightsManifest) -> tuple[Mapping[str, object], ...]:
+    """The header of every safetensors file: tensor names with dtype and shape. Reads a few kilobytes a file. Raises WeightsInvalid."""
+    return tuple(_header(folder / file.path)[0] for file in manifest.files if file.path.endswith(".safetensors"))
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header and the byte at which tensors begin."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as source:
+            start = source.read(8)
+            if len(start) < 8:
+                raise _malformed(path, f"it has only {size} bytes")
+            (length,) = struct.unpack("<Q", start)
+            if length > min(size - 8, _HEADER_LIMIT):
+                raise _malformed(path, f"its header claims {length} bytes, the file has {size}")
+            text = source.read(length)
+    except OSError as error:
+        raise WeightsInvalid(f"{path}: {error.strerror}. Run the stage again to bring it back.") from None
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise _malformed(path, "its header is not JSON of the safetensors form")
+    return header, 8 + length
 
 
 def _malformed(path: Path, why: str) -> WeightsInvalid:

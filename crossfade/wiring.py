@@ -12,13 +12,15 @@ from crossfade.errors import AnotherRouter, PermanentError, Unreachable
 from crossfade.guard.heartbeat import GuardPost
 from crossfade.home import Home
 from crossfade.ollama.client import OllamaSource
+from crossfade.ollama.warm import Warm
 from crossfade.plan import ModelPlan, Plan
 from crossfade.plan.load import parse_plan
-from crossfade.ports import SystemClock
+from crossfade.ports import Standby, SystemClock
 from crossfade.prometheus.metrics import PrometheusMetrics
 from crossfade.ramp.logbook import Desk
 from crossfade.rollout.names import route_name
 from crossfade.rollout.state import MigrationState
+from crossfade.store import open_journal
 from crossfade.store.journal import SqlJournal
 from crossfade.vllm.client import VllmTarget
 
@@ -40,6 +42,11 @@ class Bench:
         return self.desk.plan
 
     @property
+    def router(self) -> EnvoyRouter:
+        """The router itself, for what only it can do: waiting until an engine is idle."""
+        return EnvoyRouter(self.home.router)
+
+    @property
     def weights(self) -> Path:
         """Where weights of this plan lie."""
         return self.plan.store / "weights" if self.plan.store else self.home.weights
@@ -52,27 +59,29 @@ class Bench:
 def open_bench(migration: str) -> Bench:
     """The bench of a migration that is in the journal; raises UnknownMigration otherwise."""
     home = Home.from_environment()
-    journal = SqlJournal(home.journal)
+    journal = open_journal(home)
     state = journal.state(migration)
     # Paths in the stored plan were made absolute when it was begun, so the folder here does not matter.
     plan = parse_plan(journal.plan_text(state.plan_digest), origin=f"plan of {migration}", folder=Path("/")).plan
+    model, source = plan.model(migration.split("/", 1)[1]), OllamaSource(plan.source.url, timeout_s=60)
     return Bench(
         home=home,
         migration=migration,
-        model=plan.model(migration.split("/", 1)[1]),
-        desk=_desk(plan, home, journal),
-        source=OllamaSource(plan.source.url, timeout_s=60),
+        model=model,
+        desk=_desk(plan, home, journal, Warm(source, model.ollama)),
+        source=source,
         target=VllmTarget(f"http://127.0.0.1:{plan.target.runtime.port}", timeout_s=120),
     )
 
 
-def _desk(plan: Plan, home: Home, journal: SqlJournal) -> Desk:
+def _desk(plan: Plan, home: Home, journal: SqlJournal, standby: Standby) -> Desk:
     return Desk(
         plan=plan,
         journal=journal,
         router=EnvoyRouter(home.router),
         metrics=_metrics(plan),
         watchman=GuardPost(home),
+        standby=standby,
         clock=SystemClock(),
     )
 
@@ -106,9 +115,7 @@ def start_router(home: Home, plan: Plan) -> None:
 
 def _intents(home: Home) -> dict[str, int]:
     """The journal's share of each route, so that a router that must restore its table does not come back above it."""
-    if not home.journal.exists():
-        return {}
     try:
-        return {route_name(state.name): state.share_bp for state in SqlJournal(home.journal).states()}
+        return {route_name(state.name): state.share_bp for state in open_journal(home).states()}
     except (PermanentError, Unreachable):
         return {}  # the route folder alone must be enough to start

@@ -8,14 +8,18 @@ from prefect.states import Completed
 
 from crossfade.errors import CrossfadeError
 from tasks.finish import failed
-from tasks.rollback import roll_back
+from tasks.rollback import drain, roll_back, tell
+from tasks.schedule import stop_schedule
 
 
 @flow(name="rollback", flow_run_name="rollback {migration}", log_prints=False)
 def rollback(migration: str, why: str = "asked for in the Prefect UI", event_id: str = "", attempt: int = 0) -> State[str]:
-    """The source has everything, the router's dump shows it, the journal knows it. Safe to run any number of times."""
+    """The source has everything, the router's dump shows it, the journal knows it, people are told. Safe to run any number of times."""
     by = f"rollback deployment (event {event_id})" if event_id else "rollback deployment"
     try:
-        return Completed(message=roll_back(migration, why, by, attempt))
+        verified = roll_back(migration, why, by, attempt)
+        if not verified.startswith("nothing to do"):
+            tell(migration, why, by, drain(migration), stop_schedule(migration))
     except CrossfadeError as error:
         return failed(error, str(error))
+    return Completed(message=verified)

@@ -16,6 +16,7 @@ from crossfade.plan.show import show_plan
 from crossfade.ports import SystemClock
 from crossfade.rollout.names import route_name
 from crossfade.rollout.state import Attempt, MigrationState
+from crossfade.store import open_journal
 from crossfade.store.journal import SqlJournal
 from tasks.artifacts import publish
 from tasks.quiet import quiet_task
@@ -29,7 +30,7 @@ def begin(plan: str) -> Attempt:
     """
     source = load_plan(plan)
     (migration,) = source.plan.migration_names()
-    begun = begin_or_resume(SqlJournal(Home.from_environment().journal), source, migration)
+    begun = begin_or_resume(open_journal(Home.from_environment()), source, migration)
     publish(
         migration,
         "plan",

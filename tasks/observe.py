@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from pydantic import BaseModel
-
 from crossfade.errors import GateFailed
-from crossfade.judge.evidence import Blind, Counts
+from crossfade.judge.baseline import learn_baseline
+from crossfade.judge.evidence import Blind, Interval
+from crossfade.ramp.gatekeeper import count_since
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import ModelRoute
@@ -18,13 +19,6 @@ from tasks.progress import Progress
 from tasks.stage import Report, stage
 
 
-class Baseline(BaseModel):
-    """What the source did while only it answered."""
-
-    seconds: float
-    source: Counts
-
-
 @stage("observe", milestone=Phase.OBSERVING, retries=5, timeout=timedelta(days=1))
 def observe(bench: Bench, state: MigrationState) -> Report:
     """Start (or adopt) the router, give the model a route at share 0, keep the source warm, and count for the plan's `baseline`."""
@@ -32,17 +26,17 @@ def observe(bench: Bench, state: MigrationState) -> Report:
     bench.source.keep_warm(bench.model.ollama)
     began_s = _route_at_zero(bench, state)
     _wait(bench, began_s)
-    counts = _counted(bench, began_s)
-    baseline = Baseline(seconds=bench.desk.clock.now_s() - began_s, source=counts)
-    share = counts.errors / counts.requests if counts.requests else 0.0
+    baseline = learn_baseline(_counted(bench, began_s), asked_s=bench.plan.baseline, gates=bench.plan.gates, judge=bench.plan.judge)
+    share = baseline.errors / baseline.requests if baseline.requests else 0.0
     rows = [
-        ("requests", counts.requests),
-        ("errors", counts.errors),
+        ("requests", baseline.requests),
+        ("errors", baseline.errors),
         ("error share", f"{share:.2%}"),
         ("seconds", f"{baseline.seconds:.0f}"),
+        *((f"clustering of {gate}", f"{rho:.2g}") for gate, rho in baseline.rho.items()),
     ]
-    summary = f"the source answered {counts.requests} requests in {baseline.seconds:.0f} s, {counts.errors} errors"
-    thin = "" if counts.requests else "\n\nNo client came through the router. Relative gates will hold until some do."
+    summary = f"the source answered {baseline.requests} requests in {baseline.seconds:.0f} s, {baseline.errors} errors"
+    thin = f"\n\n{baseline.widened}" if baseline.widened else ""
     native = "\n\n`/api/*` stays on the source for now: the translating sidecar is not built yet. Only `/v1/*` is shared."
     return Report(summary, f"# Baseline of the source\n\n{table(('what', 'value'), rows)}{thin}{native}\n", baseline)
 
@@ -53,7 +47,7 @@ def _route_at_zero(bench: Bench, state: MigrationState) -> float:
     current = router.table()
     if state.attempt > 1 and name in router.latches():
         router.resume(name)  # a person began this attempt: that is the resume a latch waits for
-    wanted = ModelRoute(name=name, models=models)
+    wanted = ModelRoute(name=name, models=models, shadow_bp=0)
     if wanted not in current.routes:
         router.apply(wanted, expect=current.generation)
     return bench.desk.clock.now_s()
@@ -67,13 +61,11 @@ def _wait(bench: Bench, began_s: float) -> None:
         clock.sleep(min(2.0, wanted_s - gone_s))
 
 
-def _counted(bench: Bench, began_s: float) -> Counts:
+def _counted(bench: Bench, began_s: float) -> Sequence[Interval]:
     clock, give_up_s = bench.desk.clock, bench.desk.clock.now_s() + bench.plan.patience
-    while isinstance(found := bench.desk.metrics.intervals(route_name(bench.migration), since_s=began_s, now_s=clock.now_s()), Blind):
+    route, every_s = route_name(bench.migration), bench.plan.judge.interval
+    while isinstance(found := count_since(bench.desk.metrics, route, since_s=began_s, now_s=clock.now_s(), every_s=every_s), Blind):
         if clock.now_s() > give_up_s:
             raise GateFailed(f"no baseline: {found.why}. Is the router scraped by {bench.plan.prometheus.url}?")
         clock.sleep(2.0)  # only the question is asked again, not the whole baseline
-    total = Counts()
-    for interval in found:
-        total = total + interval.source
-    return total
+    return found

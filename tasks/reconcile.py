@@ -7,8 +7,8 @@ from prefect import get_run_logger, task
 from crossfade.errors import StaleWriter
 from crossfade.home import Home
 from crossfade.plan.units import format_share
-from crossfade.ramp.tick import reconcile
-from crossfade.store.journal import SqlJournal
+from crossfade.ramp.reconcile import reconcile
+from crossfade.store import open_journal
 from crossfade.wiring import open_bench
 from tasks.artifacts import publish
 from tasks.quiet import quiet_task
@@ -17,7 +17,7 @@ from tasks.quiet import quiet_task
 @task(name="list migrations under way", persist_result=False)
 def list_under_way() -> list[str]:
     """Names of all migrations that have not ended."""
-    return [state.name for state in SqlJournal(Home.from_environment().journal).states() if not state.ended]
+    return [state.name for state in open_journal(Home.from_environment()).states() if not state.ended]
 
 
 @quiet_task("reconcile {migration}", retry_delay_s=5)

@@ -1,13 +1,22 @@
-"""Complete a rollback: whoever tripped the route, afterwards it is verified, journaled and explained."""
+"""Complete a rollback: whoever tripped the route, afterwards it is verified, drained, journaled, explained, and people are told."""
 
 from __future__ import annotations
 
 from prefect import get_run_logger
 
+from crossfade.errors import CrossfadeError, PermanentError, Unreachable
+from crossfade.ports import Entry
+from crossfade.ramp.report import Breached
+from crossfade.ramp.rollback import RolledBack
 from crossfade.ramp.rollback import roll_back as put_back
-from crossfade.wiring import open_bench
+from crossfade.rollout.names import route_name
+from crossfade.wiring import Bench, open_bench
 from tasks.artifacts import publish, table
+from tasks.notify import notify
 from tasks.quiet import quiet_task
+
+DRAIN_S = 60.0
+"""Longest wait for streams that began on the target; they finish there in any case."""
 
 
 @quiet_task("roll back {migration}", retries=10)
@@ -23,12 +32,63 @@ def roll_back(migration: str, why: str, by: str, attempt: int) -> str:
         get_run_logger().info(line)
         return line
     back = put_back(bench.desk, migration, why=why, by=by)
-    rows = [
-        ("why", why),
-        ("tripped by", by if back.tripped_here else "the guard, before this run"),
-        ("verified", back.verified),
-        ("phase", back.state.phase),
-    ]
-    publish(migration, "rollback", f"# {migration} is back on the source\n\n{table(('what', 'value'), rows)}\n", f"rolled back: {why}")
+    _explain(bench, back, why, by, "streams that began on the target are finishing there")
     get_run_logger().info("%s: %s", migration, back.verified)
     return back.verified
+
+
+@quiet_task("drain the target of {migration}", retries=2)
+def drain(migration: str) -> str:
+    """Wait until the target has no request of anybody left, so that it may be stopped; says what still ran."""
+    bench = open_bench(migration)
+    try:
+        drained = bench.router.drain("target", DRAIN_S, bench.desk.clock)
+    except (Unreachable, PermanentError) as error:
+        return f"not seen: {error}"
+    if drained.still_active:
+        return f"{drained.still_active} requests still ran on the target after {drained.seconds:.0f} s"
+    return f"the target was idle after {drained.seconds:.1f} s"
+
+
+@quiet_task("explain and tell {migration}", retries=2)
+def tell(migration: str, why: str, by: str, drained: str, schedule: str) -> str:
+    """The artifact with the breach's evidence, and a message to the plan's notification blocks; returns who was told."""
+    bench = open_bench(migration)
+    state = bench.state()
+    back = RolledBack(state, tripped_here=False, verified=f"{state.phase}, latch: {_latch(bench)}")
+    _explain(bench, back, why, by, f"{drained}; {schedule}")
+    told = notify(bench.plan.notify, f"Crossfade rolled {migration} back", f"{migration} is back on the source: {why}. {drained}.")
+    return ", ".join(told) or "nobody: the plan names no notification block"
+
+
+def _latch(bench: Bench) -> str:
+    latch = bench.desk.router.latches().get(route_name(bench.migration))
+    return f"{latch.why} (by {latch.by})" if latch else "none"
+
+
+def _explain(bench: Bench, back: RolledBack, why: str, by: str, drained: str) -> None:
+    rows = [
+        ("why", why),
+        ("asked for by", by),
+        ("verified", back.verified),
+        ("phase", back.state.phase),
+        ("drained", drained),
+    ]
+    head = f"# {bench.migration} is back on the source\n\n{table(('what', 'value'), rows)}\n"
+    publish(bench.migration, "rollback", head + _evidence(bench), f"rolled back: {why}")
+
+
+def _evidence(bench: Bench) -> str:
+    try:
+        breaches = bench.desk.journal.entries(bench.migration, kind="breach", newest=3)
+    except CrossfadeError as error:
+        return f"\nThe journal could not be read for the evidence: {error}\n"
+    if not breaches:
+        return "\nNo breach was journaled: a person or the judge asked for it.\n"
+    return "\n## The breach\n\n" + "\n\n".join(_told(entry) for entry in breaches) + "\n"
+
+
+def _told(entry: Entry) -> str:
+    breached = Breached.model_validate_json(entry.body)
+    numbers = table(("counted", "value"), [(name, f"{value:g}") for name, value in breached.numbers.items()])
+    return f"**{entry.subject}**: {breached.reason}\n\n{numbers}"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-
-import httpx
+from urllib.parse import urlencode
 
 from crossfade.envoy.names import ROUTES
 from crossfade.envoy.routefile import Unreadable, parse_dump
 from crossfade.errors import Unreachable, UserError
 from crossfade.rollout.routes import RouteTable
 
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each client reads all the machine's certificates, which takes 20 ms
 _RDS = f"http.{ROUTES}.rds.{ROUTES}."
 
 
@@ -115,13 +114,32 @@ class Admin:
     def _get(self, path: str, *, params: dict[str, str] | None = None, expect: tuple[int, ...] = (200,)) -> str:
         return self._ask("GET", path, params=params, expect=expect)
 
-    def _ask(self, method: str, path: str, *, params: dict[str, str] | None = None, expect: tuple[int, ...] = (200,)) -> str:
+    def _ask(self, method: str, path: str, *, params: Mapping[str, str] | None = None, expect: tuple[int, ...] = (200,)) -> str:
+        connection = _Connection(self.socket, self.timeout_s)
         try:
-            transport = httpx.HTTPTransport(uds=str(self.socket), verify=_NO_TLS)
-            with httpx.Client(transport=transport, base_url="http://envoy", trust_env=False, timeout=self.timeout_s) as client:
-                answer = client.request(method, path, params=params)
-        except httpx.HTTPError as error:
-            raise Unreachable(f"the router's administration at {self.socket} does not answer ({error}); is Envoy running?") from None
-        if answer.status_code not in expect:
-            raise Unreachable(f"the router's administration at {self.socket} answered {answer.status_code} to {path}")
-        return answer.text
+            connection.request(method, f"{path}?{urlencode(params)}" if params else path)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        except (OSError, HTTPException, UnicodeDecodeError) as error:
+            raise Unreachable(
+                f"the router's administration at {self.socket} does not answer ({error or type(error).__name__}); is Envoy running?"
+            ) from None
+        finally:
+            connection.close()
+        if answer.status not in expect:
+            raise Unreachable(f"the router's administration at {self.socket} answered {answer.status} to {path}")
+        return text
+
+
+class _Connection(HTTPConnection):
+    """Opened for each question, which takes no time here: one that is kept would go on asking the process before a handover."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("envoy", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Over the unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

@@ -34,8 +34,15 @@ from crossfade.errors import PermanentError, UserError
 from crossfade.rollout.routes import Latch, RouteTable
 
 KEPT_GENERATIONS = 50
+_DRAFT = ".table-"
+"""Begins the names of tables that are not in their place yet."""
+
 _POLL_S = 0.002
 _ABANDONED_S = 60
+
+
+class Overtaken(Exception):
+    """A table was not put in its place: a trip came first, which latched a route of it or took the draft away. Read the folder again."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +133,37 @@ class RouteFolder:
         return RouteTable(generation=table.generation, routes=routes)
 
     def store(self, table: RouteTable) -> None:
-        """Keep the table as a generation, then put it where Envoy looks. Whoever is killed here leaves the old or the new one whole."""
+        """Keep the table as a generation, then put it where Envoy looks. Whoever is killed here leaves the old or the new one whole.
+
+        Raises Overtaken, however long this process stood still meanwhile: then a trip's table is there or about to be.
+        """
         text = render(table)
-        self.write(self._generation(table.generation), text)
-        self.write(self.route_file, text)
+        self._put(self._generation(table.generation), table, text)
+        self._put(self.route_file, table, text)
         for old in self._generation_files()[KEPT_GENERATIONS:]:
             old.unlink(missing_ok=True)
 
     def withdraw(self, table: RouteTable, instead: RouteTable) -> None:
-        """Undo `store` of a table that never came into force."""
-        self.write(self.route_file, render(instead))
-        self._generation(table.generation).unlink(missing_ok=True)
+        """Undo `store` of a table that never came into force; nothing is to be undone when a trip did so."""
+        with suppress(Overtaken):
+            self._put(self.route_file, instead, render(instead))
+            self._generation(table.generation).unlink(missing_ok=True)
+
+    def discard_drafts(self) -> None:
+        """Have every `store` under way raise Overtaken, or show its table to whoever reads the folder now.
+
+        For a trip that did not get the lock, after its latch: a writer that begins later finds the latch before it renames, and
+        one that has looked already has no draft left to rename.
+        """
+        for draft in self.path.glob(f"{_DRAFT}*.tmp"):
+            draft.unlink(missing_ok=True)
+
+    def mark(self) -> object:
+        """Differs after any change of route file or latches; far cheaper to compare than the table is to read."""
+        with suppress(FileNotFoundError):
+            found = self.route_file.stat()
+            return (found.st_ino, found.st_mtime_ns, *sorted(file.name for file in self._latches.iterdir()))
+        return None
 
     def latches(self) -> Mapping[str, Latch]:
         """Tripped routes. One whose mark cannot be read is tripped all the same."""
@@ -149,10 +176,14 @@ class RouteFolder:
         return found
 
     def latch(self, name: str, latch: Latch) -> None:
-        """Mark a route as tripped. A mark that is there already stays: the first reason counts."""
+        """Mark a route as tripped. A mark that is there already stays: the first reason counts, also of two at the same instant."""
         file = self._latches / f"{name}.json"
-        if not file.exists():
-            self.write(file, latch.model_dump_json())
+        if file.exists():
+            return
+        with self._draft(".", file, latch.model_dump_json()) as draft, suppress(FileExistsError):
+            os.link(draft, file)  # unlike a rename it never replaces
+            draft.unlink()
+        _sync_folder(self._latches)
 
     def unlatch(self, name: str) -> None:
         """Remove the mark; nothing happens when there is none."""
@@ -180,14 +211,30 @@ class RouteFolder:
 
     def write(self, file: Path, text: str) -> None:
         """Replace a file whole and durably, mode 0600; raises PermanentError when the disk does not take it."""
+        with self._draft(".", file, text) as draft:
+            draft.replace(file)
+
+    def _put(self, file: Path, table: RouteTable, text: str) -> None:
+        """Write a table, unless a trip was quicker; raises Overtaken."""
+        with self._draft(_DRAFT, file, text) as draft:
+            if self.fenced(table) != table:
+                raise Overtaken
+            try:
+                draft.replace(file)
+            except FileNotFoundError:
+                raise Overtaken from None
+
+    @contextmanager
+    def _draft(self, prefix: str, file: Path, text: str) -> Iterator[Path]:
+        """The text on disk under another name, to be renamed to `file`."""
         try:
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=self.path)
+            handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=self.path)
             try:
                 with os.fdopen(handle, "w") as opened:
                     opened.write(text)
                     opened.flush()
                     os.fsync(opened.fileno())
-                Path(temporary).replace(file)
+                yield Path(temporary)
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise

@@ -4,8 +4,8 @@ The new process binds the same port beside the old one (SO_REUSEPORT); from then
 them. Both watch the same route file. Once the new one serves, the old one ends each connection with its next answer, stops
 accepting after a few seconds, and is ended when nothing of it is left.
 
-The kernel may hand a connection to the old process in the instant in which its listener closes, and then resets it. That takes
-hundreds of new connections a second to see; `sysctl net.ipv4.tcp_migrate_req=1` moves those too.
+Before the old one stops accepting, the kernel is told to give it no more connections (`steering`): those that waited in its
+listener would be reset.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from crossfade.envoy.folder import RouteFolder
 from crossfade.envoy.launch import await_live, free_listener, launch, locked_folder
 from crossfade.envoy.recovery import settle
 from crossfade.envoy.stack import Address, Stack
+from crossfade.envoy.steering import Steering
 from crossfade.errors import Unreachable, UserError
 from crossfade.home import Home
 from crossfade.ports import Clock, SystemClock
@@ -69,7 +70,11 @@ def hand_over(stack: Stack, home: Home, *, deadline_s: float = 900.0, idle_s: fl
         new, table = _begin(stack, folder, home, old.boot)
         serves, draining = crew.take_over(old, new, folder, home)
     seconds_to_serve = clock.now_s() - began_s
-    drained, idle = _drain(draining, folder, deadline_s=deadline_s, idle_s=idle_s, clock=clock)
+    steering = Steering(Address.parse(stack.listen), away_from=draining.program.pid, to=serves.program.pid)
+    try:
+        drained, idle = _drain(draining, folder, steering, deadline_s=deadline_s, idle_s=idle_s, clock=clock)
+    finally:
+        steering.end()
     with locked_folder(stack) as folder:
         crew.dismiss(draining.program, folder, home)
     return HandedOver(serves.program, serves.boot, table, drained, idle, seconds_to_serve)
@@ -103,7 +108,7 @@ def _begin(stack: Stack, folder: RouteFolder, home: Home, old: Boot) -> tuple[Me
         raise
 
 
-def _drain(old: Member, folder: RouteFolder, *, deadline_s: float, idle_s: float, clock: Clock) -> tuple[Drained, int]:
+def _drain(old: Member, folder: RouteFolder, steering: Steering, *, deadline_s: float, idle_s: float, clock: Clock) -> tuple[Drained, int]:
     """Wait until nothing is left to lose; returns how that ended, and how many connections are open without a request."""
     admin = Admin(old.boot.admin_socket(folder.path))
     began_s = busy_s = answered_s = clock.now_s()
@@ -118,6 +123,8 @@ def _drain(old: Member, folder: RouteFolder, *, deadline_s: float, idle_s: float
                 break
         if traffic.requests or traffic.accepting:
             busy_s = now_s
+        if not traffic.accepting:
+            steering.end_if_done()
         quiet = busy_s < now_s and (not traffic.connections or now_s - busy_s >= idle_s)
         if quiet or now_s - began_s >= deadline_s:
             break

@@ -48,8 +48,9 @@ def access_log() -> Json:
 
 
 def histogram_buckets() -> Json:
-    """The bounds of both histograms, in milliseconds."""
-    return {"histogram_bucket_settings": [{"match": {"prefix": NAMESPACE}, "buckets": list(BUCKETS_MS)}]}
+    """The bounds of both histograms, in milliseconds, and of the time mirrored requests took."""
+    ours, mirrored = {"prefix": NAMESPACE}, {"suffix": "_shadow.upstream_rq_time"}
+    return {"histogram_bucket_settings": [{"match": match, "buckets": list(BUCKETS_MS)} for match in (ours, mirrored)]}
 
 
 def listener(address: Address) -> Json:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from crossfade.envoy.folder import RouteFolder
+from crossfade.envoy.folder import Overtaken, RouteFolder
 from crossfade.envoy.routefile import Unreadable
+from crossfade.errors import Unreachable
 from crossfade.rollout.routes import ModelRoute, RouteTable
 
 _LOG = logging.getLogger(__name__)
+
+_TRIES = 20
+"""Each is lost to another process's trip that happened meanwhile; a model has one before a person resumes it."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,17 @@ def settle(folder: RouteFolder, intents: Mapping[str, int] | None = None) -> Set
     `intents` are the newest shares, by route and in basis points, that the caller knows were wanted; they matter only when a
     table must be restored. What was restored is also a warning in the log.
     """
+    for _ in range(_TRIES):
+        with suppress(Overtaken):
+            return _settled(folder, intents or {})
+    raise Unreachable(f"trips in {folder.path} came first {_TRIES} times in a row; try again")
+
+
+def _settled(folder: RouteFolder, intents: Mapping[str, int]) -> Settled:
     try:
         table = folder.table()
     except Unreadable as error:
-        restored = _restored(folder, str(error), intents or {})
+        restored = _restored(folder, str(error), intents)
         folder.store(restored.table)
         _LOG.warning("%s", restored)
         return restored

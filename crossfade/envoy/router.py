@@ -12,14 +12,18 @@ from pydantic import ValidationError
 from crossfade.envoy.admin import Admin
 from crossfade.envoy.binary import validate
 from crossfade.envoy.drain import Drained, wait_until_idle
-from crossfade.envoy.folder import RouteFolder
+from crossfade.envoy.folder import Overtaken, RouteFolder
 from crossfade.envoy.recovery import settle, shares
 from crossfade.envoy.routefile import Unreadable, version
 from crossfade.errors import PermanentError, RouteRejected, StaleWriter, Tripped, Unreachable, UserError
+from crossfade.failpoints import reach
 from crossfade.ports import Applied, Clock
 from crossfade.rollout.routes import Latch, ModelRoute, RouteTable
 
 _POLL_S = 0.002
+_FIRST_LOOK_S = 0.004
+"""Envoy takes about this long to read a table of ten models; on few cores, asking earlier makes it take longer."""
+
 _IN_FORCE_S = 5.0
 _LOCK_S = 15.0
 _TRIP_LOCK_S = 0.5
@@ -95,8 +99,12 @@ class EnvoyRouter:
         with suppress(Unreadable):
             _known(self._folder.table(), name, self._folder.path)
         self._folder.latch(name, Latch(why=why, at_s=at_s, by=by))
-        with self._folder.locked(deadline_s=_TRIP_LOCK_S):  # a writer stuck in it must not hold up a rollback
+        reach("after-latch")
+        with self._folder.locked(deadline_s=_TRIP_LOCK_S) as mine:
+            if not mine:  # a writer stuck in it must not hold up a rollback, nor undo it when it goes on
+                self._folder.discard_drafts()
             table = settle(self._folder).table
+            reach("after-share-0")
             with suppress(Unreachable):
                 table = self._await(Admin(self._folder.admin_socket, timeout_s=0.5), within_s=_TRIP_IN_FORCE_S, refused=None)
         return Applied(table, time.monotonic() - began)
@@ -117,13 +125,23 @@ class EnvoyRouter:
             following = self._folder.fenced(_checked(lambda: edit(current)))
             validate(self._bootstrap(), following)
             refused = self._admin.updates().refused  # also: no write while Envoy is down
-            self._folder.store(following)
+            reach("before-rename")
+            self._store(following, change)
+            reach("after-rename")
             settled = self._verify(current, following, refused)
             if change and (change.share_bp or change.shadow_bp):
                 self._refuse_if_latched(change.name)
             if settled.routes != self._folder.fenced(following).routes:
                 raise StaleWriter(f"generation {following.generation} was overwritten while it came into force; read the table again")
             return Applied(settled, time.monotonic() - began)
+
+    def _store(self, following: RouteTable, change: ModelRoute | None) -> None:
+        try:
+            self._folder.store(following)
+        except Overtaken:
+            if change and (change.share_bp or change.shadow_bp):
+                self._refuse_if_latched(change.name)
+            raise StaleWriter(f"a trip came before generation {following.generation}; read the table again") from None
 
     def _verify(self, current: RouteTable, following: RouteTable, refused: int) -> RouteTable:
         """See `following` in force, or leave behind what is safe and raise."""
@@ -142,11 +160,15 @@ class EnvoyRouter:
 
         A latch that appears meanwhile is obeyed at once, also another route's: the table returned may be newer than the one written.
         """
-        deadline = time.monotonic() + within_s
+        deadline, seen = time.monotonic() + within_s, object()
+        time.sleep(_FIRST_LOOK_S)
         while True:
-            table = settle(self._folder).table
+            mark = self._folder.mark()
+            if mark != seen:  # reading the table takes Envoy's time when cores are few
+                table = settle(self._folder).table
+                wanted, seen = version(table), mark
             updates = admin.updates()
-            if updates.version == version(table) and all(self._agrees(one, table) for one in self._draining()):
+            if updates.version == wanted and all(self._agrees(one, wanted) for one in self._draining()):
                 break
             if refused is not None and updates.refused > refused:
                 raise RouteRejected(
@@ -164,9 +186,9 @@ class EnvoyRouter:
         """Envoys that finish what they had begun before a handover; they read the same route file."""
         return [Admin(socket, timeout_s=0.5) for socket in self._folder.other_sockets()]
 
-    def _agrees(self, draining: Admin, table: RouteTable) -> bool:
+    def _agrees(self, draining: Admin, wanted: str) -> bool:
         try:
-            return draining.updates().version == version(table)
+            return draining.updates().version == wanted
         except Unreachable:  # it has ended
             return True
 

@@ -12,37 +12,72 @@ from contextlib import contextmanager
 
 from crossfade.envoy.router import EnvoyRouter
 from crossfade.errors import CrossfadeError, UserError
-from crossfade.guard.clerk import Clerk
+from crossfade.guard.clerk import REAP_EVERY_S, Clerk
 from crossfade.guard.events import PrefectEvents
+from crossfade.guard.listening import Ear
 from crossfade.guard.outbox import Outbox
+from crossfade.guard.prefect_http import PrefectHttp
+from crossfade.guard.reaper import SHORTEST_S, Reaper
+from crossfade.guard.reception import Reception
+from crossfade.guard.settings import GuardSettings
+from crossfade.guard.tripping import Tripper
+from crossfade.guard.vitals import Vitals
 from crossfade.guard.watch import Guard
 from crossfade.guard.watchlist import Watchlist
 from crossfade.home import Home
 from crossfade.plan.model import PrometheusPlan
 from crossfade.ports import SystemClock
 from crossfade.prometheus.metrics import PrometheusMetrics
-from crossfade.store.journal import SqlJournal
+from crossfade.store import open_journal
 
 _TIMEOUT_S = 2.0
 """Longest wait for Prometheus: the plan's may be longer, but a guard that waits is a guard that sleeps."""
 
 
-def guard_of(home: Home) -> Guard:
-    """The guard of a home, with the real router, journal, Prometheus and Prefect behind it."""
+def guard_of(home: Home, *, listen: str = "", reap_after_s: float = SHORTEST_S, reap_every_s: float = REAP_EVERY_S) -> Guard:
+    """The guard of a home, with the real router, journal, Prometheus and Prefect behind it; raises UserError for bad settings."""
+    settings = GuardSettings.from_environment(listen=listen)
     router, watchlist, outbox = EnvoyRouter(home.router), Watchlist(), Outbox(home.root / "guard-outbox")
-    clerk = Clerk(watchlist=watchlist, outbox=outbox, router=router, open_journal=lambda: SqlJournal(home.journal), events=PrefectEvents())
-    return Guard(home=home, router=router, clock=SystemClock(), metrics_for=_metrics, watchlist=watchlist, outbox=outbox, clerk=clerk)
+    clock, prefect, told = SystemClock(), PrefectHttp(), threading.Event()
+    vitals = Vitals(journal_queue=outbox.unwritten, event_queue=outbox.unannounced)
+    tripper = Tripper(router=router, outbox=outbox, vitals=vitals, told=told)
+    return Guard(
+        home=home,
+        router=router,
+        clock=clock,
+        metrics_for=_metrics,
+        watchlist=watchlist,
+        outbox=outbox,
+        tripper=tripper,
+        vitals=vitals,
+        clerk=Clerk(
+            watchlist=watchlist,
+            outbox=outbox,
+            router=router,
+            open_journal=lambda: open_journal(home),
+            events=PrefectEvents(prefect),
+            vitals=vitals,
+            reaper=Reaper(prefect, shortest_s=reap_after_s),
+            reap_every_s=reap_every_s,
+            clock=clock,
+            wake=told,
+        ),
+        ear=Ear(settings, Reception(watchlist=watchlist, router=router, tripper=tripper, clock=clock), vitals, clock),
+    )
 
 
-def run(home: Home) -> None:
-    """Guard `home` until SIGTERM or SIGINT; raises UserError when another guard already watches it."""
+def run(home: Home, *, listen: str = "") -> None:
+    """Guard `home` until SIGTERM or SIGINT; raises UserError when another guard already watches it, or for bad settings.
+
+    `listen` goes before `CROSSFADE_GUARD_LISTEN` (see `guard.settings`).
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("crossfade.guard").setLevel(logging.INFO)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with _only_one(home):
-        guard_of(home).run(stop)
+        guard_of(home, listen=listen).run(stop)
 
 
 @contextmanager

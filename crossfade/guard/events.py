@@ -1,4 +1,4 @@
-"""The breach as Prefect events. `prefect` is imported when the first one is due: that takes seconds, and nothing waits for it."""
+"""What the guard tells Prefect: breaches, rollbacks, and that it cannot see."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-import httpx
-
-from crossfade.errors import Unreachable
+from crossfade.guard.heartbeat import BlindSince
 from crossfade.guard.outbox import Notice
+from crossfade.guard.prefect_http import PrefectHttp
 
 BREACHED = "crossfade.sla.breached"
 REHEARSAL_BREACHED = "crossfade.rehearsal.breached"
 """Another name than a real breach has, so that the rollback automation sleeps through rehearsals."""
 ROLLED_BACK = "crossfade.rolled-back"
-
-_HEALTH_TIMEOUT_S = 2.0
+REHEARSAL_ROLLED_BACK = "crossfade.rehearsal.rolled-back"
+"""So does its rollback: no user was moved."""
+BLIND = "crossfade.guard.blind"
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ def events_of(notice: Notice) -> tuple[Event, ...]:
         "at_s": notice.at_s,
         "trip_seconds": notice.seconds,
         "problem": notice.problem,
+        "seen_by": notice.seen_by,
         **notice.numbers,
     }
-    breached = REHEARSAL_BREACHED if notice.rehearsal else BREACHED
+    names = (REHEARSAL_BREACHED, REHEARSAL_ROLLED_BACK) if notice.rehearsal else (BREACHED, ROLLED_BACK)
     return tuple(
         Event(
             id=uuid5(NAMESPACE_OID, f"{notice.key} {name}"),
@@ -61,31 +62,41 @@ def events_of(notice: Notice) -> tuple[Event, ...]:
             occurred_s=notice.at_s,
             payload=json.dumps(payload),
         )
-        for name in (breached, ROLLED_BACK)
+        for name in names
+    )
+
+
+def blind_event(route: str, blind: BlindSince) -> Event:
+    """That nobody would see this route's target fail; one event for each time it begins."""
+    payload = {"route": route, "why": blind.why, "since_s": blind.since_s}
+    return Event(
+        id=uuid5(NAMESPACE_OID, f"{route} {blind.since_s} {BLIND}"),
+        name=BLIND,
+        resource_id=f"crossfade.guard.{route.strip('()').replace(' ', '-')}",
+        occurred_s=blind.since_s,
+        payload=json.dumps(payload),
     )
 
 
 class PrefectEvents:
-    """Events to the Prefect server of this process's settings (`PREFECT_API_URL`)."""
+    """Events to a Prefect server, over HTTP: what did not raise has arrived."""
+
+    def __init__(self, prefect: PrefectHttp) -> None:
+        self._prefect = prefect
 
     def emit(self, events: tuple[Event, ...]) -> None:
-        """Hand them to Prefect's own sender, once the server has been seen alive; that sender drops what it cannot send."""
-        from prefect.settings import PREFECT_API_URL
-
-        url = PREFECT_API_URL.value()
-        if not url:
-            raise Unreachable("PREFECT_API_URL is not set, so nobody can be told of a breach; set it and restart the guard")
-        try:
-            httpx.get(f"{url}/health", timeout=_HEALTH_TIMEOUT_S).raise_for_status()
-        except httpx.HTTPError as error:
-            raise Unreachable(f"the Prefect server at {url} does not answer ({type(error).__name__})") from None
-        from prefect.events import emit_event
-
-        for event in events:
-            emit_event(
-                event=event.name,
-                resource={"prefect.resource.id": event.resource_id, "prefect.resource.name": event.resource_id},
-                occurred=datetime.fromtimestamp(event.occurred_s, UTC),
-                payload=json.loads(event.payload),
-                id=event.id,
-            )
+        """Post all of them at once."""
+        resources = [{"prefect.resource.id": event.resource_id, "prefect.resource.name": event.resource_id} for event in events]
+        self._prefect.post(
+            "/events",
+            [
+                {
+                    "id": str(event.id),
+                    "event": event.name,
+                    "resource": resource,
+                    "occurred": datetime.fromtimestamp(event.occurred_s, UTC).isoformat(),
+                    "payload": json.loads(event.payload),
+                }
+                for event, resource in zip(events, resources, strict=True)
+            ],
+        )

@@ -31,7 +31,7 @@ class BlindSince(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """What the guard knew at its last poll; times are seconds since the epoch."""
+    """What the guard knew at its last poll; times are seconds since the epoch. `listens` is the address of its webhook, if it has one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,6 +39,7 @@ class Heartbeat(BaseModel):
     pid: int
     routes: tuple[str, ...] = ()
     blind: dict[str, BlindSince] = {}
+    listens: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def guard_alive(home: Home, now_s: float) -> GuardStatus:
     return GuardStatus(alive=True, why=said, routes=last.routes, blind=dict(last.blind))
 
 
-def my_heartbeat(at_s: float, routes: tuple[str, ...], blind: dict[str, BlindSince]) -> Heartbeat:
+def my_heartbeat(at_s: float, routes: tuple[str, ...], blind: dict[str, BlindSince], listens: str = "") -> Heartbeat:
     """The heartbeat of this process."""
-    return Heartbeat(at_s=at_s, pid=os.getpid(), routes=routes, blind=blind)
+    return Heartbeat(at_s=at_s, pid=os.getpid(), routes=routes, blind=blind, listens=listens)
 
 
 def _file(home: Home) -> Path:

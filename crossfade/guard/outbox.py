@@ -9,13 +9,18 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from crossfade.guard.alerts import Alert
 from crossfade.guard.saying import say
+from crossfade.guard.vitals import Cause
 from crossfade.judge.evidence import Interval
 from crossfade.plan.model import GuardPlan
 
 
 class Notice(BaseModel):
-    """One breach and what was done. `guard` and `intervals` are what it was judged on, so that it can be judged again."""
+    """One breach and what was done. `guard` and `intervals` are what it was judged on, so that it can be judged again.
+
+    One seen by a webhook rests on somebody else's judgement: its `alert`. Attempt 0 is the one under way, when ours was not known.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +35,8 @@ class Notice(BaseModel):
     problem: str = ""
     guard: GuardPlan | None = None
     intervals: tuple[Interval, ...] = ()
+    seen_by: Cause = "poll"
+    alert: Alert | None = None
     journaled: bool = False
     announced: bool = False
 
@@ -67,6 +74,14 @@ class Outbox:
         """What is still to be told, oldest first."""
         with self._lock:
             return sorted(self._waiting.values(), key=lambda notice: notice.at_s)
+
+    def unwritten(self) -> int:
+        """How many the journal has not taken."""
+        return sum(not notice.journaled for notice in self.waiting())
+
+    def unannounced(self) -> int:
+        """How many Prefect has not taken."""
+        return sum(not notice.announced for notice in self.waiting())
 
     def settle(self, notice: Notice) -> None:
         """Keep the newer version of a notice, or drop it when everybody has taken it."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, PermanentError
 from crossfade.plan.load import parse_plan
 from crossfade.plan.model import GuardPlan, Plan, PrometheusPlan
 from crossfade.ports import Journal
 from crossfade.rollout.names import migration_of
+from crossfade.rollout.phases import Phase
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Watched:
     attempt: int
     guard: GuardPlan
     prometheus: PrometheusPlan
+    finished: bool = False
+    """Its source may be gone, so nothing is brought back to it any more."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,42 @@ class Watchlist:
         self._known: Mapping[str, Watched] = {}
         self._plans: dict[str, Plan] = {}
         self._problem = "the journal was not read yet"
+        self._unreadable: Mapping[str, str] = {}
 
     def refresh(self, journal: Journal) -> None:
-        """Read all migrations again; raises what the journal raises, and then keeps what it had."""
+        """Read all migrations again; raises what the journal raises, and then keeps what it had.
+
+        A plan that cannot be read any more blinds us to its own migration only.
+        """
+        known, unreadable = {}, {}
         try:
-            known = {}
             for state in journal.states():
-                plan = self._plan(journal, state.plan_digest)
-                known[state.name] = Watched(state.name, state.attempt, plan.guard, plan.prometheus)
+                try:
+                    plan = self._plan(journal, state.plan_digest)
+                except PermanentError as error:
+                    unreadable[state.name] = str(error)
+                else:
+                    known[state.name] = Watched(state.name, state.attempt, plan.guard, plan.prometheus, state.phase is Phase.FINISHED)
         except CrossfadeError as error:
             self._problem = str(error)
             raise
-        self._known, self._problem = known, ""
+        self._known, self._unreadable, self._problem = known, unreadable, ""
 
     def of(self, route: str) -> Watched | Unknown:
         """How to watch a route, rehearsals included."""
         migration = migration_of(route)
         if migration in self._known:
             return self._known[migration]
-        return Unknown(f"no plan of {migration} is known ({self._problem or 'it is not in the journal'}), so {route} has no limits")
+        why = self._problem or self._unreadable.get(migration) or "it is not in the journal"
+        return Unknown(f"no plan of {migration} is known ({why}), so {route} has no limits")
+
+    def knows(self, migration: str) -> bool:
+        """Whether the journal held a migration of that name when it was last read."""
+        return migration in self._known
+
+    def problem(self) -> str:
+        """Why the journal could not be read the last time; empty when it could."""
+        return self._problem
 
     def _plan(self, journal: Journal, digest: str) -> Plan:
         if digest not in self._plans:

@@ -23,11 +23,14 @@ class Access:
     offline: bool = False
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """`HF_ENDPOINT`, `HF_TOKEN` (or the login of the `hf` tool) and `HF_HUB_OFFLINE` as they are now."""
+    def from_environment(cls, token: str = "") -> Self:
+        """`HF_ENDPOINT`, `HF_TOKEN` (or the login of the `hf` tool) and `HF_HUB_OFFLINE` as they are now.
+
+        `token`, for instance out of a secret store, goes before those of the environment.
+        """
         offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE or os.environ.get("TRANSFORMERS_OFFLINE", "").lower() in _TRUE
         endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-        return cls(endpoint.rstrip("/"), "" if offline else huggingface_hub.get_token() or "", offline)
+        return cls(endpoint.rstrip("/"), "" if offline else token or huggingface_hub.get_token() or "", offline)
 
     @property
     def host(self) -> str:

@@ -1,8 +1,8 @@
 """Bring a repository into the store, and prove that it arrived as the hub records it.
 
-The transfer is huggingface_hub's: files in parallel, each retried and continued when a connection breaks. After a killed
-process, files that were complete are kept and the others begin again. What it does not do is done here: it never hashes
-what it received, and returns a half-empty folder as if it were whole when the hub is away.
+huggingface_hub names the files and their hashes; the bytes are fetched here, because the library begins a large file anew after a
+killed process and never hashes what it received. Files come in parallel, each hashed as it comes, each continued where a broken
+connection or a killed process left it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
 
-from crossfade.errors import PermanentError, TemporaryError, Unreachable, WeightsInvalid
+from crossfade.errors import PermanentError, TemporaryError, WeightsInvalid
 from crossfade.hub.access import Access
 from crossfade.hub.failures import offline
 from crossfade.hub.repository import RepositoryFile, ResolvedRepository, resolve
 from crossfade.hub.room import check_room
+from crossfade.hub.stream import PARTS, same
 from crossfade.hub.transfer import Progress, transfer
-from crossfade.weights import MANIFEST, WeightFile, WeightsManifest, folder_for, hash_files, seal, verify
+from crossfade.weights import MANIFEST, WeightFile, WeightsManifest, folder_for, seal, verify
 
-_STALLED_AFTER_S = 600.0  # above the hub's longest Retry-After (300 s); the library's own socket time-outs are 10 s
+_STALLED_AFTER_S = 600.0  # above the hub's longest Retry-After (300 s)
 
 
 def fetch(
@@ -64,10 +65,9 @@ def download(
 ) -> WeightsManifest:
     """The weights, complete and checked, in `folder_for(weights_root, repo, commit)`. Weights that are there and good cause no request.
 
-    `on_progress` is called in the caller's thread, about twice a second and once at the end; small files jump, because the
-    library writes in pieces of 10 MB. Raises WeightsInvalid (a file differs from the hub's record; it has been removed, so
-    that the next try fetches it), NotEnoughRoom (disk full), Unreachable or TemporaryError (trying again goes on from
-    there; also while another process downloads the same commit).
+    `on_progress` is called in the caller's thread, about twice a second and once at the end. Raises WeightsInvalid (a file differs
+    from the hub's record; it has been removed, so that the next try fetches it), NotEnoughRoom (disk full), Unreachable or
+    TemporaryError (trying again goes on from there; also while another process downloads the same commit).
     """
     access = access or Access.from_environment()
     folder = folder_for(weights_root, resolved.repo, resolved.commit)
@@ -77,9 +77,9 @@ def download(
             if access.offline:
                 raise offline(resolved.repo, resolved.commit)
             (folder / MANIFEST).unlink(missing_ok=True)
-            transfer(resolved, folder, on_progress, access, stalled_after_s=stalled_after_s)
-            files = _checked(resolved, folder, access)
-            shutil.rmtree(folder / ".cache", ignore_errors=True)
+            arrived = transfer(resolved, folder, on_progress, access, stalled_after_s=stalled_after_s)
+            files = _checked(resolved, folder, arrived, access)
+            shutil.rmtree(folder / PARTS, ignore_errors=True)
             made_by = f"huggingface_hub {huggingface_hub.__version__}"
             manifest = seal(folder, WeightsManifest(repo=resolved.repo, commit=resolved.commit, made_by=made_by, files=files))
     on_progress(Progress(manifest.total_bytes, manifest.total_bytes))
@@ -93,15 +93,10 @@ def _present(folder: Path) -> WeightsManifest | None:
         return None
 
 
-def _checked(resolved: ResolvedRepository, folder: Path, access: Access) -> tuple[WeightFile, ...]:
+def _checked(resolved: ResolvedRepository, folder: Path, arrived: Mapping[str, WeightFile], access: Access) -> tuple[WeightFile, ...]:
     """Sizes and hashes of what arrived, equal to the hub's record; a file that differs is removed."""
-    for file in resolved.files:
-        if not (folder / file.path).is_file():
-            raise Unreachable(
-                f"{access.host} did not deliver {file.path} of {resolved.repo}. Run the stage again; complete files are kept.", delay_s=10.0
-            )
-    arrived = hash_files(folder, [file.path for file in resolved.files])
-    broken = [(file, actual) for file, actual in zip(resolved.files, arrived, strict=True) if not _same(file, actual, folder)]
+    files = tuple(arrived[file.path] for file in resolved.files)
+    broken = [(file, actual) for file, actual in zip(resolved.files, files, strict=True) if not same(file, actual, folder)]
     for file, _ in broken:
         (folder / file.path).unlink()
     if broken:
@@ -112,13 +107,7 @@ def _checked(resolved: ResolvedRepository, folder: Path, access: Access) -> tupl
             f"but {access.host} records {file.bytes} bytes with {_recorded(file)}. It has been removed; run the stage again to fetch it "
             "anew. If it comes broken again, a proxy or mirror on the way changes files."
         )
-    return arrived
-
-
-def _same(file: RepositoryFile, actual: WeightFile, folder: Path) -> bool:
-    if file.bytes != actual.bytes:
-        return False
-    return file.sha256 == actual.sha256 if file.sha256 else file.recorded(folder / file.path)
+    return files
 
 
 def _recorded(file: RepositoryFile) -> str:

@@ -51,7 +51,7 @@ def explain(error: Exception, repo: str, revision: str, access: Access) -> Cross
     if any(isinstance(link, (httpx2.HTTPError, OSError, EntryNotFoundError)) for link in chain):
         what = type(chain[-1]).__name__
         return Unreachable(
-            f"{access.host} did not deliver {repo} ({what}). Files that are complete are kept; trying again goes on from there. "
+            f"{access.host} did not deliver {repo} ({what}). What has arrived is kept; trying again goes on from there. "
             "If it stays so, check the network, the proxy settings and HF_ENDPOINT.",
             delay_s=_RETRY_S,
         )
@@ -82,13 +82,13 @@ def _refused(error: HfHubHTTPError, repo: str, revision: str, access: Access) ->
             f"{access.host} lists a file of {repo} that it does not have. The repository is broken there; try another mirror."
         )
     if status == 429:
-        delay_s = _told_delay_s(error)
+        delay_s = _delay_s(error)
         return TemporaryError(
             f"{access.host} limits our requests (429) and asks to wait {delay_s:.0f} s. A token raises the limit.", delay_s=delay_s
         )
     if status >= 500 or status == 408:
         return Unreachable(
-            f"{access.host} answered {status} for {repo}. It is trouble on their side; trying again may help.", delay_s=_told_delay_s(error)
+            f"{access.host} answered {status} for {repo}. It is trouble on their side; trying again may help.", delay_s=_delay_s(error)
         )
     if status in (401, 403):
         whose = "the token in HF_TOKEN" if access.token else "requests without a token; set HF_TOKEN"
@@ -107,13 +107,19 @@ def _accept_licence(repo: str, access: Access) -> str:
     return f"Accept the licence at {page}, then set HF_TOKEN to a token of that account and try again."
 
 
-def _told_delay_s(error: HfHubHTTPError) -> float:
+def told_delay_s(error: HfHubHTTPError) -> float | None:
+    """Seconds the hub asks to wait, by Retry-After or its rate-limit headers; None when it does not say."""
     headers = error.response.headers
     told = headers.get("Retry-After", "").strip()
     if told.isdigit():
         return float(told)
     limit = parse_ratelimit_headers(headers)
-    return float(limit.reset_in_seconds) if limit else _RETRY_S
+    return float(limit.reset_in_seconds) if limit else None
+
+
+def _delay_s(error: HfHubHTTPError) -> float:
+    told = told_delay_s(error)
+    return _RETRY_S if told is None else told
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

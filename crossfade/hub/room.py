@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crossfade.errors import NotEnoughRoom
 from crossfade.hub.repository import ResolvedRepository
+from crossfade.hub.stream import part_of
 from crossfade.weights import folder_for
 
 
@@ -16,7 +17,10 @@ def check_room(resolved: ResolvedRepository, folder: Path, copies: int) -> None:
     Two copies leave room for quantized weights beside the downloaded ones. What an interrupted download left counts as
     taken already. Raises NotEnoughRoom with the numbers.
     """
-    present = sum(_present_bytes(folder_for(folder, resolved.repo, resolved.commit) / file.path, file.bytes) for file in resolved.files)
+    there = folder_for(folder, resolved.repo, resolved.commit)
+    present = sum(
+        max(_present_bytes(path, file.bytes) for path in (there / file.path, part_of(there, file.path))) for file in resolved.files
+    )
     needed = resolved.total_bytes * copies - present
     free = _free_bytes(folder)
     if needed > free:

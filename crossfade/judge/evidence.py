@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from itertools import accumulate, pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from crossfade.rollout.routes import FULL_BP
 
 Histogram = tuple[tuple[float, int], ...]
-"""Cumulative counts by upper bound in milliseconds, rising; the last bound is infinity and holds the total."""
+"""Cumulative counts by upper bound in milliseconds, rising; the last bound is infinity and holds the total.
+
+Bounds at which nothing begins or ends may be left out (`thinned`): every count in between is then known all the same.
+"""
+
+Measure = Literal["ttft", "duration"]
+
+
+def thinned(histogram: Histogram) -> Histogram:
+    """The same histogram with only the two bounds of each bucket that holds a request, and the last one."""
+    kept = [at for at, (lower, upper) in enumerate(pairwise(((0.0, 0), *histogram))) if lower[1] != upper[1]]
+    wanted = {at - 1 for at in kept if at} | set(kept) | ({len(histogram) - 1} if histogram else set())
+    return tuple([histogram[at] for at in sorted(wanted)])
+
+
+# an interval is journaled with two histograms an engine; most of some 200 bounds have nothing to say
+_Thin = Annotated[Histogram, PlainSerializer(thinned, when_used="json")]
 
 
 class Counts(BaseModel):
@@ -23,31 +42,35 @@ class Counts(BaseModel):
 
     requests: int = 0
     errors: int = 0
-    ttft: Histogram = ()
-    duration: Histogram = ()
+    ttft: _Thin = ()
+    duration: _Thin = ()
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
             requests=self.requests + other.requests,
             errors=self.errors + other.errors,
-            ttft=_add(self.ttft, other.ttft),
-            duration=_add(self.duration, other.duration),
+            ttft=sum_of(self.ttft, other.ttft),
+            duration=sum_of(self.duration, other.duration),
         )
 
-    def histogram(self, measure: Literal["ttft", "duration"]) -> Histogram:
+    def histogram(self, measure: Measure) -> Histogram:
         """The histogram a latency gate asks for."""
         return self.ttft if measure == "ttft" else self.duration
 
 
 class Interval(BaseModel):
-    """Evidence between two Prometheus sample times, seconds since the epoch."""
+    """Evidence between two Prometheus sample times, seconds since the epoch.
 
-    model_config = ConfigDict(frozen=True)
+    `shadow` are mirrored requests whose replies nobody saw. They speak for the target before a step and never before cutover.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     start_s: float
     end_s: float
     source: Counts = Counts()
     target: Counts = Counts()
+    shadow: Counts = Counts()
 
 
 class Reading(BaseModel):
@@ -70,12 +93,29 @@ class Blind(BaseModel):
     why: str
 
 
+class Refused(BaseModel):
+    """Why a query can never give one number, whatever happens: a metric nobody exports, a vector, NaN. Says what to write instead."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["refused"] = "refused"
+    gate: str
+    why: str
+
+
 class Evidence(BaseModel):
-    """Everything one verdict rests on; stored whole, so that the verdict can be judged again."""
+    """What is new since the last verdict of a migration; stored whole, so that the verdict can be judged again.
+
+    `intervals` were all seen at the share in force, `share_bp`, and are none of those judged before; oldest first.
+    `next_share_bp` is what a promotion would put in force: 10000 in the soak, and where nobody said, for nothing asks for more proof.
+    """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     boundary: str
+    step: int = -1
+    share_bp: int = 0
+    next_share_bp: int = Field(default=FULL_BP, gt=0)
     held_s: float = 0.0
     intervals: tuple[Interval, ...] = ()
     readings: tuple[Reading | Blind, ...] = ()
@@ -83,20 +123,27 @@ class Evidence(BaseModel):
 
     def totals(self) -> tuple[Counts, Counts]:
         """Source and target summed over all intervals."""
-        return _sum(i.source for i in self.intervals), _sum(i.target for i in self.intervals)
+        return add_up(i.source for i in self.intervals), add_up(i.target for i in self.intervals)
 
 
-def _sum(counts: Iterable[Counts]) -> Counts:
-    total = Counts()
-    for one in counts:
-        total = total + one
-    return total
+def add_up(counts: Iterable[Counts]) -> Counts:
+    """All of them together."""
+    every = tuple(counts)
+    return Counts(
+        requests=sum(one.requests for one in every),
+        errors=sum(one.errors for one in every),
+        ttft=sum_of(*(one.ttft for one in every)),
+        duration=sum_of(*(one.duration for one in every)),
+    )
 
 
-def _add(left: Histogram, right: Histogram) -> Histogram:
-    if not left or not right:
-        return left or right
-    merged = dict(left)
-    for bound, count in right:
-        merged[bound] = merged.get(bound, 0) + count
-    return tuple(sorted(merged.items()))
+def sum_of(*histograms: Histogram) -> Histogram:
+    """All together; bounds that one of them left out are taken as such."""
+    inside: dict[float, int] = {}
+    for histogram in histograms:
+        before = 0
+        for bound, count in histogram:
+            inside[bound] = inside.get(bound, 0) + count - before
+            before = count
+    bounds = sorted(inside)
+    return tuple(zip(bounds, accumulate(inside[bound] for bound in bounds), strict=True))

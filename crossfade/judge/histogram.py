@@ -7,6 +7,7 @@ a rollback counts only those that are surely over it, a promotion counts all tha
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from crossfade.judge.evidence import Histogram
@@ -43,8 +44,10 @@ def total(histogram: Histogram) -> int:
 def slower_than(histogram: Histogram, limit_ms: float) -> Slower:
     """Requests over `limit_ms`; `at_least` equals `at_most` when the limit is one of the bounds."""
     seen = total(histogram)
-    below = max((count for bound, count in histogram if bound <= limit_ms), default=0)
-    within = min((count for bound, count in histogram if bound >= limit_ms), default=seen)
+    after = bisect_right(histogram, (limit_ms, math.inf))
+    upper = bisect_left(histogram, (limit_ms, -1))
+    below = histogram[after - 1][1] if after else 0
+    within = histogram[upper][1] if upper < len(histogram) else seen
     return Slower(total=seen, at_least=seen - within, at_most=seen - below)
 
 

@@ -16,15 +16,25 @@ class Decision(StrEnum):
 
 
 class Finding(BaseModel):
-    """What one gate found."""
+    """What one gate found; a row of the table a person reads.
 
-    model_config = ConfigDict(frozen=True)
+    `interval` is a confidence sequence of the target's value: it holds with 95 % at all looks together. `low` and `high` are the same
+    as numbers, shares or milliseconds. `evidence_against` is the e-value against the target, for which a whole ramp has a budget of
+    1/alpha; `evidence_for` is the smallest e-value in its favour, which must reach 1/beta. All four are None where nothing is counted.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     gate: str
     decision: Decision
     reason: str
     source: str = ""
     target: str = ""
+    interval: str = ""
+    low: float | None = None
+    high: float | None = None
+    evidence_for: float | None = None
+    evidence_against: float | None = None
 
 
 class Verdict(BaseModel):
@@ -36,3 +46,11 @@ class Verdict(BaseModel):
     reason: str
     findings: tuple[Finding, ...]
     next_action: str
+
+
+def worst(decisions: list[Decision]) -> Decision:
+    """The decision that wins: any roll-back, else any hold, else promote."""
+    for decision in (Decision.ROLL_BACK, Decision.HOLD):
+        if decision in decisions:
+            return decision
+    return Decision.PROMOTE

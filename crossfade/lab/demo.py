@@ -29,7 +29,7 @@ from crossfade.lab.view import View
 from crossfade.lab.watch import Watch
 from crossfade.prefect_api import PrefectApi
 from crossfade.ramp.report import tell
-from crossfade.store.journal import SqlJournal
+from crossfade.store import open_journal
 
 Seen = TypeVar("Seen")
 
@@ -91,6 +91,8 @@ def _migrate(lab: Lab, view: View, *, breach: bool) -> Ended:
     view.say(f"migrate run: {prefect.ui}/runs/flow-run/{run_id}")
     broken_s = _break_target_once_used(lab, prefect, run_id, watch, view) if breach else 0.0
     run = _poll(watch, view, lambda: prefect.flow_run(run_id), lambda run: run.ended, "the migrate run to end")
+    if run.state == "COMPLETED":
+        _poll(watch, view, watch.snapshot, lambda now: now.ended, "the scheduled ramp to end")
     if breach:
         _await_rollback(lab, prefect, watch, view, broken_s)
     lived = clients.alive()
@@ -112,9 +114,9 @@ def _break_target_once_used(lab: Lab, prefect: PrefectApi, run_id: str, watch: W
     """Wait for part of the traffic to be on the target, then make it slow and faulty; returns when."""
 
     def used_or_over() -> bool:
-        now = watch.snapshot()
-        if prefect.flow_run(run_id).ended:
-            raise GateFailed(f"the migration ended before the target had traffic: {prefect.flow_run(run_id).message}")
+        now, run = watch.snapshot(), prefect.flow_run(run_id)
+        if now.ended or (run.ended and run.state != "COMPLETED"):
+            raise GateFailed(f"the migration ended before the target had traffic: {now.because}; {run.message}")
         return now.share_bp >= BREAK_AT_BP and now.target.requests >= ENOUGH_ON_TARGET
 
     _poll(watch, view, used_or_over, bool, "traffic on the target")
@@ -151,7 +153,7 @@ def _await_rollback(lab: Lab, prefect: PrefectApi, watch: Watch, view: View, bro
 
 def _breaches(lab: Lab, broken_s: float) -> list[Notice]:
     """What the guard wrote down of breaches of real traffic since the target was broken, oldest first."""
-    entries = SqlJournal(lab.home.journal).entries(MIGRATION)
+    entries = open_journal(lab.home).entries(MIGRATION)
     notices = [Notice.model_validate_json(entry.body) for entry in entries if entry.kind == "breach"]
     return [notice for notice in notices if not notice.rehearsal and notice.at_s >= broken_s]
 
@@ -164,7 +166,7 @@ def _breach_summary(lab: Lab, prefect: PrefectApi, end: End, broken_s: float) ->
 
 
 def _write_report(lab: Lab) -> str:
-    journal = SqlJournal(lab.home.journal)
+    journal = open_journal(lab.home)
     state = journal.state(MIGRATION)
     path = lab.folder / "report.md"
     note = f"Source: {source_name()}. A demo's confidence: a few dozen requests a step."

@@ -77,4 +77,3 @@ def deploy_all(lab: Lab) -> None:
 
 def _log(lab: Lab) -> Path:
     return lab.home.logs / "prefect-server.log"
-

@@ -37,6 +37,7 @@ class Ports(BaseModel):
     fault_proxy: int
     fault_control: int
     prometheus: int
+    guard: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Lab:
             MARK: str(self.folder),
             "CROSSFADE_HOME": str(self.home.root),
             "CROSSFADE_CHECKOUT": str(CHECKOUT),
+            "CROSSFADE_GUARD_LISTEN": f"127.0.0.1:{self.ports.guard}",
             "CROSSFADE_PLAN": str(self.folder / "plan.yaml"),
             "CROSSFADE_ENVIRONMENTS": str(self.folder / "environments"),
             "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', '')}",

@@ -15,6 +15,7 @@ from rich.table import Table
 from crossfade.judge.evidence import Counts
 from crossfade.judge.histogram import quantile
 from crossfade.plan.units import format_share
+from crossfade.rollout.phases import ENDED
 
 PLAIN_EVERY_S = 5.0
 
@@ -31,6 +32,11 @@ class Snapshot:
     client_requests: int
     client_failed: int
     elapsed_s: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens without a person."""
+        return self.stage in ENDED
 
     def line(self) -> str:
         """One plain line."""

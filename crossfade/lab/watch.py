@@ -11,7 +11,7 @@ from crossfade.lab.stack import Lab
 from crossfade.lab.view import Snapshot
 from crossfade.prometheus.metrics import PrometheusMetrics
 from crossfade.rollout.names import route_name
-from crossfade.store.journal import SqlJournal
+from crossfade.store import open_journal
 
 
 class Watch:
@@ -43,7 +43,7 @@ class Watch:
 
     def _journal(self) -> tuple[str, int, str]:
         try:
-            state = SqlJournal(self._lab.home.journal).state(self.migration)
+            state = open_journal(self._lab.home).state(self.migration)
         except CrossfadeError:
             return "starting", 0, "waiting for the flow run to begin"
         return str(state.phase), state.share_bp, state.because

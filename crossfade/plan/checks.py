@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 from crossfade.errors import PlanInvalid
 from crossfade.parity.cases import load_suite
 from crossfade.plan.addresses import host_port_of, same_address
+from crossfade.plan.gates import ErrorRateGate, LatencyGate, PromqlGate, latency_name
 from crossfade.plan.model import Plan
+from crossfade.plan.units import format_seconds
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Problem:
 
 def problems(plan: Plan) -> list[Problem]:
     """Everything that would end the migration later for a reason that can be seen now. Reads the files the plan names."""
-    return [*_clashes(plan), *_parity(plan), *_calibrations(plan)]
+    return [*_clashes(plan), *_parity(plan), *_calibrations(plan), *_limits(plan)]
 
 
 def _clashes(plan: Plan) -> Iterator[Problem]:
@@ -66,6 +68,44 @@ def _calibrations(plan: Plan) -> Iterator[Problem]:
                 yield Problem(field, f"{model.calibration} is empty; write one prompt a line")
         except PlanInvalid as error:
             yield Problem(field, str(error))
+
+
+def _limits(plan: Plan) -> Iterator[Problem]:
+    """Limits that no number of requests could prove, or that contradict each other."""
+    hard = plan.judge.hard_error_share
+    for name, gate in plan.gates.items():
+        if isinstance(gate, PromqlGate):
+            continue
+        if gate.no_worse_than_source is not None and gate.no_worse_than_source <= 1:
+            yield Problem(("gates", name, "no_worse_than_source"), "1x leaves no room above the source to prove; write 1.3x or 2x")
+        if isinstance(gate, ErrorRateGate) and gate.at_most is not None and not 0 < gate.at_most < hard:
+            why = f"no number of requests proves 0%; write 0.1%, or a limit below judge.hard_error_share, {100 * hard:g}%"
+            above = f"{100 * gate.at_most:g}% is not below judge.hard_error_share, {100 * hard:g}%, which rolls back; write less"
+            yield Problem(("gates", name, "at_most"), above if gate.at_most else why)
+        if isinstance(gate, LatencyGate) and gate.at_most is not None and gate.at_most <= 0:
+            yield Problem(("gates", name, "at_most"), "0 is faster than anything answers; write 500ms")
+    yield from _contradictions(plan)
+    if 0 < plan.judge.blip < plan.judge.interval:
+        yield Problem(
+            ("judge", "blip"), "is shorter than judge.interval, so that one interval alone could roll back; write at least as much"
+        )
+
+
+def _contradictions(plan: Plan) -> Iterator[Problem]:
+    """A limit that another one always reaches first."""
+    limits = {
+        name: (*latency_name(name), gate.at_most)
+        for name, gate in plan.gates.items()
+        if isinstance(gate, LatencyGate) and gate.at_most is not None
+    }
+    for (low, (measure, q, at_most)), (high, (other, higher_q, bound)) in permutations(limits.items(), 2):
+        inside = (measure == other and q < higher_q) or (measure == "ttft" and other == "duration" and q <= higher_q)
+        if inside and at_most > bound:
+            yield Problem(
+                ("gates", low, "at_most"),
+                f"{format_seconds(at_most / 1000)} contradicts {high}, which may be {format_seconds(bound / 1000)} at most and is never "
+                f"the faster one; write {format_seconds(bound / 1000)} or less",
+            )
 
 
 def _text(path: Path) -> str:

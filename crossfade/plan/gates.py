@@ -5,11 +5,13 @@ The name decides the kind: `error_rate`; `ttft_pNN` or `duration_pNN`; anything 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from crossfade.plan.units import Fraction, Milliseconds, Times
 
@@ -38,19 +40,32 @@ class _Gate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _check_ratios(reject: float | None, tolerate: float | None) -> None:
+    """Between what is tolerated and what is not there must be room, or no number of requests could ever decide."""
+    if tolerate is not None and (reject is None or not 1 <= tolerate < reject):
+        raise ValueError(f"tolerate: {tolerate:g}x must lie between 1x and no_worse_than_source; leave it out for a good default")
+
+
 class ErrorRateGate(_Gate):
     """Share of requests meant for the target that failed there, also those the router answered from the source."""
 
     kind: Literal["error_rate"] = "error_rate"
     at_most: Fraction | None = None
     no_worse_than_source: Times | None = None
+    tolerate: Times | None = None
     before: tuple[Boundary, ...] = ("step", "cutover", "soak")
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.at_most is None and self.no_worse_than_source is None:
             raise ValueError("a gate needs a limit: at_most: 1% or no_worse_than_source: 2x")
+        _check_ratios(self.no_worse_than_source, self.tolerate)
         return self
+
+    @property
+    def tolerated(self) -> float:
+        """How many times the source's rate is still good: a quarter of the way to `no_worse_than_source`, unless written."""
+        return self.tolerate or 1 + ((self.no_worse_than_source or 1) - 1) / 4
 
 
 class LatencyGate(_Gate):
@@ -59,13 +74,20 @@ class LatencyGate(_Gate):
     kind: Literal["latency"] = "latency"
     at_most: Milliseconds | None = None
     no_worse_than_source: Times | None = None
+    tolerate: Times | None = None
     before: tuple[Boundary, ...] = ("step", "cutover", "soak")
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.at_most is None and self.no_worse_than_source is None:
             raise ValueError("a gate needs a limit: at_most: 500ms or no_worse_than_source: 1.3x")
+        _check_ratios(self.no_worse_than_source, self.tolerate)
         return self
+
+    @property
+    def tolerated(self) -> float:
+        """How many times the source's percentile is still good: a third of the way to `no_worse_than_source`, unless written."""
+        return self.tolerate or 1 + ((self.no_worse_than_source or 1) - 1) / 3
 
 
 class PromqlGate(_Gate):
@@ -78,6 +100,13 @@ class PromqlGate(_Gate):
     before: tuple[Boundary, ...] = ("ramp", "step", "cutover", "soak")
     breach: Literal["hold", "roll_back"] = "hold"
 
+    @field_validator("below", "above")
+    @classmethod
+    def _is_a_number(cls, limit: float | None) -> float | None:
+        if limit is not None and not math.isfinite(limit):
+            raise ValueError(f"{limit} is no limit, no value lies on a side of it; write a number like 0.9")
+        return limit
+
     @model_validator(mode="after")
     def _has_one_limit(self) -> Self:
         if (self.below is None) == (self.above is None):
@@ -88,6 +117,28 @@ class PromqlGate(_Gate):
 Gate = Annotated[ErrorRateGate | LatencyGate | PromqlGate, Discriminator("kind")]
 
 
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "kv_cache": {"promql": "max(vllm:kv_cache_usage_perc)", "below": 0.9},
+    "queue": {"promql": "max(avg_over_time(vllm:num_requests_waiting[1m]))", "below": 1.0},
+    "preemptions": {
+        # at least one success in the denominator: without requests this is 0 and not NaN
+        "promql": "sum(increase(vllm:num_preemptions_total[5m])) / clamp_min(sum(increase(vllm:request_success_total[5m])), 1)",
+        "below": 0.01,
+    },
+    "heartbeat": {
+        # requests that were running at every scrape of two minutes while the engine did not take one step
+        "promql": "sum(min_over_time(vllm:num_requests_running[2m])) * (sum(increase(vllm:iteration_tokens_total_count[2m])) == bool 0)",
+        "below": 1.0,
+        "breach": "roll_back",
+    },
+}
+"""vLLM's own signals by the gate's name: `kv_cache: {}` is enough, and each part may be written to replace the preset's.
+
+A waiting request a minute, nine tenths of the KV cache or a preemption in a hundred requests mean that the target is full; requests that
+run while the engine stands still mean that it hangs.
+"""
+
+
 def latency_name(name: str) -> tuple[Literal["ttft", "duration"], float]:
     """What `ttft_p95` measures and at which quantile: `("ttft", 0.95)`.
 
@@ -95,7 +146,9 @@ def latency_name(name: str) -> tuple[Literal["ttft", "duration"], float]:
     """
     match = LATENCY_NAME.fullmatch(name)
     if not match or not 0 < float(match[2]) < 100:
-        raise ValueError(f"{name!r} is not a latency gate; write ttft_p95 or duration_p99")
+        outside = re.fullmatch(r"(?:ttft|duration)_p(-?\d+(?:\.\d+)?)", name)
+        why = f": no percentile {outside[1]}, they lie between 0 and 100" if outside else ""
+        raise ValueError(f"{name!r} is not a latency gate{why}; write ttft_p95 or duration_p99")
     measure: Literal["ttft", "duration"] = "ttft" if match[1] == "ttft" else "duration"
     return measure, float(match[2]) / 100
 
@@ -111,7 +164,14 @@ def _with_kind(name: str, body: object) -> object:
         return body
     kind = implied_kind(name, is_promql="promql" in body)
     if kind == "latency":
-        latency_name(name)
+        try:
+            latency_name(name)
+        except ValueError as error:  # so that the line of this gate is named, not of all
+            wrong = PydanticCustomError("gate_name", "{why}", {"why": str(error)})
+            raise ValidationError.from_exception_data("gates", [{"type": wrong, "loc": (name,), "input": name}]) from None
+    if kind == "promql" and "promql" not in body and name in PRESETS:
+        preset = {key: value for key, value in PRESETS[name].items() if key not in ("below", "above") or not {"below", "above"} & set(body)}
+        return {"kind": kind, **preset, **body}
     return {"kind": kind, **body}
 
 

@@ -142,6 +142,8 @@ def _locate(root: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[int, li
     for position, part in enumerate(loc):
         if isinstance(node, yaml.MappingNode):
             entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if entry and isinstance(entry[1], yaml.ScalarNode) and position != len(loc) - 1:
+                continue  # a union's tag that is also the name of a field: the kind promql has a field promql
             if entry:
                 line, node = entry[0].start_mark.line + 1, entry[1]
             elif position != len(loc) - 1:

@@ -110,6 +110,10 @@ class PrometheusPlan(_Part):
     url: Url = "http://127.0.0.1:9090"
     timeout: Annotated[Seconds, at_least(0.1)] = 5.0
     stale_after: Annotated[Seconds, at_least(1)] = 15.0
+    target_started: str = Field(
+        'max(process_start_time_seconds{job="vllm"})',
+        description="PromQL for when the target was started. A new value begins the ramp anew, from no evidence.",
+    )
 
 
 class Workload(_Part):
@@ -154,9 +158,11 @@ class RampPlan(_Part):
     every: Annotated[Seconds, at_least(1)] = 60.0
     steps: tuple[ShareBp, ...] = (100, 500, 2500, 5000, 10000)
     hold: Seconds = 300.0
-    min_requests: int = Field(300, ge=1, description="Zero errors in 300 requests exclude 1 % at 95 % (rule of three).")
+    min_requests: int = Field(30, ge=1, description="Requests on the target before a step can be proven, however good they are.")
     deadline: Seconds = 24 * 3600.0
-    at_deadline: Literal["hold", "roll_back"] = "hold"
+    at_deadline: Literal["hold", "roll_back", "ask"] = "hold"
+    shadow: ShareBp = Field(0, description="Part of the requests also sent to the target, whose answers nobody sees; proves early steps.")
+    approve_before: tuple[ShareBp, ...] = Field((), description="Shares that wait for a person's word; no answer is no.")
 
     @field_validator("steps")
     @classmethod
@@ -168,12 +174,50 @@ class RampPlan(_Part):
         return steps
 
     @model_validator(mode="after")
+    def _approvals_are_of_steps(self) -> Self:
+        unknown = [share_bp for share_bp in self.approve_before if share_bp not in self.steps]
+        if unknown:
+            raise ValueError(
+                f"approve_before: {unknown[0] / 100:g}% is no step of this ramp; "
+                f"write one of {', '.join(f'{step / 100:g}%' for step in self.steps)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_step_fits_before_the_deadline(self) -> Self:
         if self.deadline < self.hold:
             raise ValueError(
                 f"deadline: {format_seconds(self.deadline)} is over before one step was held for hold: {format_seconds(self.hold)}; "
                 "write a longer deadline or a shorter hold"
             )
+        return self
+
+
+class JudgePlan(_Part):
+    """How sure the judge must be. The defaults come from a simulation of 45 kinds of ramps (docs/benchmarks/judge.md)."""
+
+    interval: Annotated[Seconds, at_least(1)] = Field(15.0, description="One interval of evidence, by Prometheus' own sample times.")
+    alpha: Fraction = Field(0.05, description="Chance that a whole ramp of a good target is ever rolled back, all gates together.")
+    beta: Fraction = Field(0.05, description="Chance that an unacceptable target passes the last gate.")
+    min_evidence: Seconds = Field(120.0, description="Time with requests on the target before a step can be proven.")
+    settle: Seconds = Field(15.0, description="Time after a share moved whose evidence proves nothing; about the longest request.")
+    blip: Seconds = Field(45.0, description="A fault must show for so long before it alone can roll back, unless it is a hard one.")
+    hard_error_share: Fraction = Field(0.3, description="Errors above this share roll back at once, blip or not.")
+    suspicion: Fraction = Field(0.1, description="Hold from this part of the evidence for a rollback on.")
+    error_floor: Fraction | Literal["auto"] = Field(
+        "auto", description="Below this error share nobody compares errors with the source's; auto is a quarter of at_most, or 0.25%."
+    )
+    horizon: Seconds = Field(21_600.0, description="How long a ramp is expected to take; spreads the error budget over time.")
+    first_start: Fraction = Field(0.4, description="Part of the error budget for defects that are there from the first request.")
+    step_start: Fraction = Field(0.1, description="Part for defects that begin with a step, each.")
+    hard_part: Fraction = Field(0.05, description="Part of alpha for hard errors.")
+    silence_part: Fraction = Field(0.05, description="Part of alpha for a target from which nothing is heard.")
+    memory: Annotated[Seconds, at_least(15)] = Field(1500.0, description="How long the source's latencies are remembered for comparison.")
+
+    @model_validator(mode="after")
+    def _parts_leave_something(self) -> Self:
+        if self.hard_part + self.silence_part >= 1 or self.alpha <= 0 or self.beta <= 0 or self.blip < 0:
+            raise ValueError("alpha and beta must be above 0%, and hard_part and silence_part together below 100%")
         return self
 
 
@@ -202,9 +246,11 @@ class Plan(_Part):
     gates: Gates = Field(default_factory=_default_gates)
     patience: Seconds = Field(60.0, description="How long a gate between stages may hold before the stage fails; nothing has moved then.")
     guard: GuardPlan = GuardPlan()
+    judge: JudgePlan = JudgePlan()
     parity: ParityPlan = ParityPlan()
     ramp: RampPlan = RampPlan()
     soak: Seconds = 86_400.0
+    notify: tuple[str, ...] = Field((), description="Prefect notification blocks to tell of rollbacks, as `type/name` or a unique name.")
     note: str = Field("", description="Printed at the head of the report; says what this plan's confidence is worth.")
 
     @field_validator("models")

@@ -93,6 +93,8 @@ def plan_schema() -> str:
     schema = Plan.model_json_schema(mode="serialization")
     schema["$defs"]["RampPlan"]["properties"]["steps"]["default"] = RampPlan().model_dump(mode="json")["steps"]
     gate = schema["properties"]["gates"]["additionalProperties"]
+    # vLLM's own signals are known by the gate's name alone
+    schema["$defs"]["PromqlGate"]["required"] = [one for one in schema["$defs"]["PromqlGate"].get("required", []) if one != "promql"]
     # a gate's name decides its kind, which no schema can say; without a written kind several may fit
     schema["properties"]["gates"]["additionalProperties"] = {"anyOf": gate["oneOf"]}
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)

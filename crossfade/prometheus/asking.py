@@ -28,6 +28,10 @@ class NoAnswer(Exception):
     """Why there is no answer; the text is meant for a finding."""
 
 
+class Rejected(NoAnswer):
+    """Prometheus read the query and will not have it: asking again gives the same."""
+
+
 class Asking:
     """One Prometheus, asked with PromQL. Every failure is a NoAnswer within about `timeout_s` seconds.
 
@@ -49,6 +53,14 @@ class Asking:
         params = {"time": f"{at_s:.3f}"} if at_s is not None else {}
         return self._within_deadline(lambda: self._prometheus.custom_query(promql, params=params))
 
+    def values(self, label: str, *, match: str = "") -> list[str]:
+        """Every value a label has had in any series, or in those that `match` selects; `__name__` for the names of metrics."""
+        params = {"match[]": match} if match else {}
+        found = self._within_deadline(lambda: self._prometheus.get_label_values(label, params=params))
+        if not isinstance(found, list):
+            raise NoAnswer(self._explained(TypeError()))
+        return [str(value) for value in found]
+
     def _within_deadline(self, call: Callable[[], object]) -> object:
         if not self._free.acquire(blocking=False):
             raise NoAnswer(f"Prometheus at {self._url} still hangs in {_LEFT_BEHIND_AT_MOST} earlier questions")
@@ -59,7 +71,8 @@ class Asking:
         except Empty:
             error = requests.Timeout()
         if error:
-            raise NoAnswer(self._explained(error)) from None
+            rejected = isinstance(error, PrometheusApiClientException) and re.match(r"HTTP Status Code (400|422)\b", str(error))
+            raise (Rejected if rejected else NoAnswer)(self._explained(error)) from None
         return answer
 
     def _run(self, call: Callable[[], object], answers: SimpleQueue[tuple[object, Exception | None]]) -> None:
@@ -72,12 +85,18 @@ class Asking:
 
     def _explained(self, error: Exception) -> str:
         if isinstance(error, requests.Timeout):
-            return f"Prometheus at {self._url} did not answer within {format_seconds(self._timeout_s)}"
+            return (
+                f"Prometheus at {self._url} did not answer within {format_seconds(self._timeout_s)}; is it overloaded or stopped? "
+                "The limit is prometheus.timeout in the plan"
+            )
         if isinstance(error, PrometheusApiClientException):
             return f"Prometheus at {self._url} refused the query: {_said(str(error))}"
         if isinstance(error, ValueError | KeyError | TypeError):
-            return f"{self._url} does not answer like a Prometheus ({type(error).__name__})"
-        return f"Prometheus at {self._url} cannot be reached ({type(error).__name__})"
+            return (
+                f"{self._url} does not answer like a Prometheus ({type(error).__name__}); prometheus.url in the plan must be "
+                "Prometheus' own address, not that of a login page or a dashboard"
+            )
+        return f"Prometheus at {self._url} cannot be reached ({type(error).__name__}); start it, or mend prometheus.url in the plan"
 
 
 def _said(refusal: str) -> str:

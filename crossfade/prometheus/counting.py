@@ -1,4 +1,4 @@
-"""Counted steps of the router's series to intervals of evidence per arm."""
+"""Counted steps of the router's series to counts per arm, and those to intervals of evidence."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from crossfade.judge.evidence import Counts, Histogram, Interval
 from crossfade.prometheus.increase import Series, Step
-from crossfade.prometheus.queries import BUCKETS, ENGINE, REQUESTS, Arm, arm_of, fate
+from crossfade.prometheus.queries import BUCKETS, ENGINE, REQUESTS, SHADOW_BUCKETS, SHADOW_REQUESTS, Arm, arm_of, fate
 
 INTERVAL_S = 15.0
 
 
 @dataclass
 class _Tally:
-    """Counts of one arm in one interval while they are being added up."""
+    """Counts of one arm while they are being added up."""
 
     requests: float = 0
     errors: float = 0
@@ -31,24 +31,48 @@ class _Tally:
         )
 
 
-def into_intervals(counted: Iterable[tuple[Series, Iterable[Step]]], *, since_s: float, until_s: float) -> list[Interval]:
-    """Intervals of `INTERVAL_S` seconds from `since_s`, the last one ending at `until_s`; together they hold every step once.
+@dataclass
+class Tallies:
+    """Counts of one interval while they are being added up. Series of anything else than requests add nothing."""
 
-    Latency is of answers the arm's own engine gave. A request the other engine had to answer is an error instead.
-    """
-    edges = _edges(since_s, until_s)
-    tallies: list[dict[Arm, _Tally]] = [{"source": _Tally(), "target": _Tally()} for _ in edges]
-    for series, steps in counted:
+    source: _Tally = field(default_factory=_Tally)
+    target: _Tally = field(default_factory=_Tally)
+    shadow: _Tally = field(default_factory=_Tally)
+
+    def add(self, series: Series, step: Step) -> None:
+        """Count one step of one series.
+
+        Latency is of answers the arm's own engine gave. A request the other engine had to answer is an error instead.
+        """
         arm = arm_of(series.label("intended"))
-        if arm == "none":
-            continue
+        if series.name in (SHADOW_REQUESTS, SHADOW_BUCKETS):
+            _add_shadow(self.shadow, series, step)
+        elif arm != "none":
+            _add(self.source if arm == "source" else self.target, arm, series, step)
+
+    def merge(self, other: Tallies) -> None:
+        """Take over what the next piece of time counted."""
+        for mine, theirs in ((self.source, other.source), (self.target, other.target), (self.shadow, other.shadow)):
+            mine.requests += theirs.requests
+            mine.errors += theirs.errors
+            for name, histogram in theirs.histograms.items():
+                for bound, count in histogram.items():
+                    mine.histograms[name][bound] += count
+
+    def interval(self, start_s: float, end_s: float) -> Interval:
+        """The evidence of the time between two sample times."""
+        source, target, shadow = self.source.counts(), self.target.counts(), self.shadow.counts()
+        return Interval(start_s=start_s, end_s=end_s, source=source, target=target, shadow=shadow)
+
+
+def into_intervals(counted: Iterable[tuple[Series, Iterable[Step]]], *, since_s: float, until_s: float) -> list[Interval]:
+    """Intervals of `INTERVAL_S` seconds from `since_s`, the last one ending at `until_s`; together they hold every step once."""
+    edges = _edges(since_s, until_s)
+    tallies = [Tallies() for _ in edges]
+    for series, steps in counted:
         for step in steps:
-            index = min(int((step.at_s - since_s) / INTERVAL_S - 1e-9), len(edges) - 1)
-            _add(tallies[index][arm], arm, series, step)
-    return [
-        Interval(start_s=start, end_s=end, source=tally["source"].counts(), target=tally["target"].counts())
-        for (start, end), tally in zip(edges, tallies, strict=True)
-    ]
+            tallies[min(int((step.at_s - since_s) / INTERVAL_S - 1e-9), len(edges) - 1)].add(series, step)
+    return [tally.interval(start, end) for (start, end), tally in zip(edges, tallies, strict=True)]
 
 
 def _edges(since_s: float, until_s: float) -> list[tuple[float, float]]:
@@ -67,6 +91,17 @@ def _add(tally: _Tally, arm: Arm, series: Series, step: Step) -> None:
     elif series.label("engine") == ENGINE[arm]:
         for bound, count in step.counted.items():
             tally.histograms[series.name][bound] += count
+
+
+def _add_shadow(tally: _Tally, series: Series, step: Step) -> None:
+    """A mirrored request that found no target is a 5xx too. When its first token came, nobody measured."""
+    if series.name == SHADOW_REQUESTS:
+        count = sum(step.counted.values())
+        tally.requests += count
+        tally.errors += count if series.label("envoy_response_code_class") == "5" else 0
+    else:
+        for bound, count in step.counted.items():
+            tally.histograms[BUCKETS["duration"]][bound] += count
 
 
 def _histogram(counts: dict[float, float]) -> Histogram:

@@ -5,29 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from crossfade.judge.evidence import Blind, Interval, Reading
+from crossfade.errors import Unreachable
+from crossfade.judge.evidence import Blind, Interval, Reading, Refused
 from crossfade.plan.units import format_seconds
 from crossfade.prometheus import queries
-from crossfade.prometheus.asking import Asking, NoAnswer
-from crossfade.prometheus.counting import into_intervals
+from crossfade.prometheus.asking import Asking, NoAnswer, Rejected
+from crossfade.prometheus.counting import INTERVAL_S, into_intervals
 from crossfade.prometheus.increase import Labels, Nonsense, Series, Vector, from_zero, read_series, steps
+from crossfade.prometheus.numbers import NoData, one_number
+from crossfade.prometheus.probing import why_no_data
+from crossfade.prometheus.recording import record
+from crossfade.prometheus.samples import PrometheusSamples, Samples, to_ms
+from crossfade.prometheus.tiling import all_there_until, tile
 
 _CHUNK_S = 600.0
 """Longest span asked at once: some 800 series a route, a sample a second, stay below Prometheus' limits and a few megabytes."""
 
 _EARLIER_SCRAPES_S = 120.0
+_LOOK_BACK_S = 300.0
+"""How far back a series may have its last sample before a span: Prometheus' own idea of not yet gone."""
+
 _CLOCK_SKEW_S = 5.0
 
 
 class PrometheusMetrics:
     """Evidence of the router's counters. Every way of not knowing comes back as Blind with its reason, nothing is raised.
 
-    `timeout_s` bounds each question, `stale_after_s` the age of the newest sample: set it to a few scrape intervals.
+    `timeout_s` bounds each question, `stale_after_s` the age of the newest sample: set it to a few scrape intervals. `target` names the
+    target whose shadow is counted, if it is not the router's own.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, stale_after_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, stale_after_s: float, target: str = "") -> None:
         self._asking = Asking(url, timeout_s=timeout_s)
         self._stale_after_s = stale_after_s
+        self._target = target
 
     def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
         """What was counted after `since_s` up to the newest sample, in intervals of 15 s or what the span allows.
@@ -40,6 +51,54 @@ class PrometheusMetrics:
         except (NoAnswer, Nonsense) as error:
             return Blind(gate=f"requests of {route}", why=str(error))
 
+    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = INTERVAL_S) -> Sequence[Interval] | Blind:
+        """Whole intervals from `since_s` on, each as long as `every_s` or a multiple where scrapes are missing; see `tiling`.
+
+        None when no interval has ended since. At most about an hour of them: call again from the end of the last one until there is
+        none. Called like that they are the same intervals whatever the times of the calls. Nothing is given while the newest sample is
+        stale, also of the time before; it comes when the router is scraped again.
+        """
+        try:
+            samples, since_ms = PrometheusSamples(self._asking, route, self._target), to_ms(since_s)
+            until_ms = self._all_there_until(samples, to_ms(now_s))
+            if until_ms <= since_ms:
+                return ()
+            stale_ms = to_ms(self._stale_after_s)
+            return tile(samples, since_ms=since_ms, until_ms=until_ms, every_ms=to_ms(every_s), handover_ms=stale_ms)
+        except (NoAnswer, Nonsense) as error:
+            return Blind(gate=f"requests of {route}", why=str(error))
+
+    def record(self, route: str, *, since_s: float, until_s: float) -> str:
+        """Everything `complete_intervals` counts with between two times, as JSON text for `recording.replay`.
+
+        `until_s` must lie at least `stale_after_s` in the past, or the last samples may be missing. Raises Unreachable.
+        """
+        samples = PrometheusSamples(self._asking, route, self._target)
+        try:
+            return record(samples, route, since_s=since_s, until_s=until_s, handover_ms=to_ms(self._stale_after_s))
+        except (NoAnswer, Nonsense) as error:
+            raise Unreachable(f"{route} cannot be recorded: {error}") from None
+
+    def _why_silent(self) -> str:
+        found = self._asking.ask(queries.silence())
+        if found == []:
+            return (
+                f"Prometheus has never seen {queries.ROUTER_ALIVE}; add the router's metrics address (router.metrics_listen in the plan, "
+                "path /stats/prometheus) to its scrape configuration"
+            )
+        return (
+            f"Prometheus last read the router {format_seconds(round(one_number(found)))} ago, the plan's stale_after is "
+            f"{format_seconds(self._stale_after_s)}; is the router running, is it still in the scrape configuration, and is the scrape "
+            "interval at most a third of stale_after?"
+        )
+
+    def _all_there_until(self, samples: Samples, now_ms: int) -> int:
+        stale_ms = to_ms(self._stale_after_s)
+        alive = samples.alive(now_ms - 2 * stale_ms, now_ms)
+        if max((to_ms(series.samples[-1][0]) for series in alive), default=0) < now_ms - stale_ms:
+            raise NoAnswer(self._why_silent())
+        return all_there_until(alive, now_ms=now_ms, stale_ms=stale_ms)
+
     def read(self, gate: str, promql: str) -> Reading | Blind:
         """The one number the query gives now, if Prometheus has scraped anything within `stale_after_s`.
 
@@ -47,13 +106,45 @@ class PrometheusMetrics:
         old numbers for minutes, and says nothing of their age.
         """
         try:
-            value = _one_number(self._asking.ask(promql))
-            age_s = _one_number(self._asking.ask(queries.SCRAPE_AGE))
+            value = one_number(self._asking.ask(promql))
+            age_s = one_number(self._asking.ask(queries.SCRAPE_AGE))
         except (NoAnswer, Nonsense) as error:
             return Blind(gate=gate, why=str(error))
         if age_s > self._stale_after_s:
             return Blind(gate=gate, why=f"Prometheus has scraped nothing for {format_seconds(round(age_s))}")
         return Reading(gate=gate, value=value)
+
+    def probe(self, gate: str, promql: str) -> Reading | Blind | Refused:
+        """What `read` would give, but Refused with what to write instead where the query can never give one number.
+
+        Blind is what may change by itself: Prometheus does not answer, or a metric it knows has no sample now.
+        """
+        try:
+            try:
+                one_number(self._asking.ask(promql))
+            except NoData:
+                return why_no_data(self._asking, gate, promql)
+        except (Rejected, Nonsense) as error:
+            return Refused(gate=gate, why=str(error))
+        except NoAnswer as error:
+            return Blind(gate=gate, why=str(error))
+        return self.read(gate, promql)
+
+    def bounds(self, route: str, measure: queries.Measure) -> tuple[float, ...] | Blind:
+        """Upper bounds in milliseconds of the router's histogram, rising, without infinity.
+
+        All routes have the same, so those of another one are as good while nobody has asked this one.
+        """
+        gate = f"bounds of {measure}"
+        try:
+            for selector in (queries.buckets(route, measure), queries.buckets("", measure)):
+                named = self._asking.values("le", match=selector)
+                bounds = sorted({bound for bound in map(float, named) if math.isfinite(bound)})
+                if bounds:
+                    return tuple(bounds)
+        except (NoAnswer, ValueError) as error:
+            return Blind(gate=gate, why=str(error))
+        return Blind(gate=gate, why="the router has timed no request yet, of any route; send it one and ask again a few seconds later")
 
     def _intervals(self, route: str, since_s: float, now_s: float) -> Sequence[Interval]:
         selector = queries.counters(route)
@@ -63,7 +154,7 @@ class PrometheusMetrics:
         if until_s <= since_s:
             return ()
         counted = [later for series in seen if series.name != queries.ROUTER_ALIVE and (later := series.after(since_s)).samples]
-        before = read_series(self._asking.ask(selector, at_s=since_s))
+        before = read_series(self._asking.ask(queries.last(selector, _LOOK_BACK_S), at_s=since_s))
         known = {(series.name, series.labels): series.samples[-1][1] for series in before}
         starts = self._starts(counted, known, since_s, now_s)
         return into_intervals(
@@ -89,7 +180,7 @@ class PrometheusMetrics:
             age = format_seconds(round(now_s - newest_s))
             raise NoAnswer(f"the newest sample is {age} old, the plan allows {format_seconds(self._stale_after_s)}")
         if newest_s > now_s + _CLOCK_SKEW_S:
-            raise Nonsense(f"the newest sample is {newest_s - now_s:.0f} s in the future")
+            raise Nonsense(_from_the_future(newest_s - now_s))
         return newest_s
 
     def _starts(self, found: Sequence[Series], known: dict[tuple[str, Labels], Vector], since_s: float, now_s: float) -> list[Vector]:
@@ -130,25 +221,5 @@ def _joined(chunks: Iterable[Series]) -> list[Series]:
     return list(joined.values())
 
 
-def _one_number(result: object) -> float:
-    """The value of a scalar or of a vector with one element; raises Nonsense with what to write instead."""
-    match result:
-        case []:
-            raise Nonsense("the query found no data; is that metric scraped, and does every part of the query exist?")
-        case [{"value": [_, str(text)]}] | [int() | float(), str(text)]:
-            return _finite(text)
-        case [{"value": _}, *_]:
-            raise Nonsense(f"the query gives {len(result)} values where one number is needed; wrap it in max(), sum() or avg()")
-        case [{"values": _}, *_]:
-            raise Nonsense("the query gives a range; apply a function such as max_over_time()")
-    raise Nonsense("the query gives no number")
-
-
-def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise Nonsense(f"the query gives {text[:40]!r}, which is no number") from None
-    if not math.isfinite(value):
-        raise Nonsense(f"the query gives {text}; a division by zero, or no traffic to divide by")
-    return value
+def _from_the_future(seconds: float) -> str:
+    return f"the newest sample is {seconds:.0f} s in the future; set the clocks of this machine and of Prometheus by the same source"

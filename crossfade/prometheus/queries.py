@@ -23,9 +23,15 @@ ROUTER_ALIVE: Final = "envoy_http_rds_update_attempt"
 SCRAPE_AGE: Final = "time() - max(timestamp(up))"
 """Seconds since Prometheus last scraped anything."""
 
+ROUTER_UPTIME: Final = "envoy_server_uptime"
+"""Whole seconds since this process of the router began; with hot restart switched off, that is also when its counters did."""
+
+SHADOW_REQUESTS: Final = "envoy_cluster_upstream_rq_xx"
+SHADOW_BUCKETS: Final = "envoy_cluster_upstream_rq_time_bucket"
+"""Mirrored requests are in no access log: only their cluster counts them, by class of status and by time to the end of the reply."""
+
 _ROUTER_PREFIX: Final = "llm"
 _ACTIVE: Final = "envoy_cluster_upstream_rq_active"
-_STATUS_CLASSES: Final = "envoy_cluster_upstream_rq_xx"
 
 Arm = Literal["source", "target"]
 
@@ -76,6 +82,50 @@ def counters(route: str) -> str:
     return f'{{__name__=~"{names}",route=~{only_route},envoy_http_conn_manager_prefix=~{only_ours}}}'
 
 
+def evidence(route: str, target: str = "") -> str:
+    """Selector of `counters` and of what was mirrored to a target; `target` names a further one.
+
+    Mirrored requests are counted per target, not per route: routes that share a target share its shadow.
+    """
+    names = "|".join((REQUESTS, *BUCKETS.values(), ROUTER_ALIVE, SHADOW_REQUESTS, SHADOW_BUCKETS))
+    labels = {
+        "route": re.escape(route),
+        "envoy_http_conn_manager_prefix": _ROUTER_PREFIX,
+        "envoy_cluster_name": re.escape(shadow_cluster(target)),
+    }
+    only = ",".join(f"{label}=~{_quoted(f'{value}|')}" for label, value in labels.items())
+    return f'{{__name__=~"{names}",{only}}}'
+
+
+def buckets(route: str, measure: Measure) -> str:
+    """Selector of a latency histogram's bounds; of every route for the empty name."""
+    return f"{BUCKETS[measure]}{{route={_quoted(route)}}}" if route else BUCKETS[measure]
+
+
+def sign_of_life() -> str:
+    """Selector of the router's sign of life: a sample of it is a scrape that succeeded."""
+    return f"{ROUTER_ALIVE}{{envoy_http_conn_manager_prefix={_quoted(_ROUTER_PREFIX)}}}"
+
+
+def silence() -> str:
+    """Seconds since Prometheus last read the router, if it did within a day."""
+    return f"time() - max(max_over_time(timestamp({sign_of_life()})[1d:1m]))"
+
+
+def uptime(job: str, instance: str) -> str:
+    """Selector of the uptime of one process of the router."""
+    return f"{ROUTER_UPTIME}{{job={_quoted(job)},instance={_quoted(instance)}}}"
+
+
+def last(selector: str, span_s: float) -> str:
+    """The newest sample of each series within `span_s`.
+
+    Unlike the selector itself it also finds series that Prometheus marked stale, as it does with all series of an endpoint when one
+    scrape of it fails.
+    """
+    return f"last_over_time({over(selector, span_s)})"
+
+
 def scrapes(job: str, instance: str) -> str:
     """Selector of Prometheus' own record of whether it could read an endpoint."""
     return f"up{{job={_quoted(job)},instance={_quoted(instance)}}}"
@@ -116,6 +166,11 @@ def slow_share(route: str, arm: Arm, measure: Measure, bound_ms: int, window_s: 
     return f"1 - {within} / {everything}"
 
 
+def percentile(route: str, arm: Arm, measure: Measure, quantile: float, window_s: float) -> str:
+    """A percentile of an arm's answers in milliseconds, interpolated between two bounds; NaN without answers."""
+    return f"histogram_quantile({quantile:g}, sum by (le) (rate({BUCKETS[measure]}{{{_own(route, arm)}}}[{_ms(window_s)}])))"
+
+
 def observed_share(route: str, window_s: float) -> str:
     """Share of the route's requests that were really meant for the target; NaN without traffic."""
     label = f"route={_quoted(route)}"
@@ -142,6 +197,11 @@ def shadow_failure_share(window_s: float, target: str = "") -> str:
     """Share of mirrored requests that ended with a 5xx or found no target; NaN when nothing is mirrored."""
     failed = _shadow(',envoy_response_code_class="5"', window_s, target)
     return f"({failed} or vector(0)) / {shadow_requests(window_s, target)}"
+
+
+def shadow_cluster(target: str = "") -> str:
+    """Under which name the router counts what it mirrors to a target."""
+    return f"{_cluster('target', target)}_shadow"
 
 
 def _failed(route: str, arm: Arm) -> tuple[str, ...]:
@@ -175,17 +235,22 @@ def _sum(selectors: Iterable[str], window_s: float) -> str:
     return f"sum({' or '.join(f'increase({REQUESTS}{{{one}}}[{_ms(window_s)}])' for one in selectors)})"
 
 
+def _own(route: str, arm: Arm) -> str:
+    """Labels of answers the arm's own engine gave: the only ones that say how fast it is."""
+    return f"route={_quoted(route)},intended={_quoted(arm)},engine={_quoted(ENGINE[arm])}"
+
+
 def _timed(route: str, arm: Arm, measure: Measure, bound_ms: int, window_s: float) -> tuple[str, str]:
     name = BUCKETS[measure]
-    answered = f"route={_quoted(route)},intended={_quoted(arm)},engine={_quoted(ENGINE[arm])}"
+    answered = _own(route, arm)
     bound = _quoted(rf"{bound_ms}(\.0)?")  # Prometheus 3 writes 500 as 500.0
     within = f"sum(increase({name}{{{answered},le=~{bound}}}[{_ms(window_s)}]))"
     return f"sum(increase({name}{{{answered},le={_quoted('+Inf')}}}[{_ms(window_s)}]))", within
 
 
 def _shadow(more: str, window_s: float, target: str) -> str:
-    cluster = f"envoy_cluster_name={_quoted(_cluster('target', target) + '_shadow')}"
-    return f"sum(increase({_STATUS_CLASSES}{{{cluster}{more}}}[{_ms(window_s)}]))"
+    cluster = f"envoy_cluster_name={_quoted(shadow_cluster(target))}"
+    return f"sum(increase({SHADOW_REQUESTS}{{{cluster}{more}}}[{_ms(window_s)}]))"
 
 
 def _cluster(arm: Arm, target: str) -> str:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crossfade.errors import GateFailed
-from crossfade.judge.evidence import Blind, Evidence
+from crossfade.failpoints import reach
+from crossfade.judge.evidence import Blind, Evidence, Interval
 from crossfade.judge.gate import judge
+from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision, Verdict
 from crossfade.plan.gates import Boundary, Gate, PromqlGate
+from crossfade.ports import Metrics
 from crossfade.ramp.logbook import Desk, Ruling
+from crossfade.ramp.rulebook import MEMORY, Opened, digest_of, opened, rules_of
 from crossfade.rollout.names import route_name
+from crossfade.rollout.routes import FULL_BP
 from crossfade.rollout.state import MigrationState
 
 SEES_TRAFFIC = frozenset({"ramp", "step", "cutover", "soak"})
 """Boundaries at which the router's counters must be readable even when no gate counts them: blindness there holds."""
 
-LOOK_BACK_S = 1800.0
-"""Longest span one ruling reads and stores: a soak lasts a day, and each of its ticks is journaled with its evidence."""
+_GLANCE = 4
+"""Intervals of a look that only asks whether there is anything to be seen."""
 
 
 @dataclass(frozen=True)
 class Ruled:
-    """A verdict and the evidence it rests on, for artifacts."""
+    """A verdict, the evidence it rests on, and the migration's state after it was written down."""
 
     verdict: Verdict
     evidence: Evidence
+    state: MigrationState
 
 
 def gates_at(gates: Mapping[str, Gate], boundary: Boundary) -> dict[str, Gate]:
@@ -35,12 +41,28 @@ def gates_at(gates: Mapping[str, Gate], boundary: Boundary) -> dict[str, Gate]:
 
 
 def rule(desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
-    """Judge a boundary on everything since the share last moved, and journal the ruling."""
-    evidence = _gather(desk, state, boundary)
-    verdict = judge(desk.plan.gates, desk.plan.ramp, evidence)
-    gates = gates_at(desk.plan.gates, boundary)
-    desk.write(state, "decision", boundary, Ruling(gates=gates, ramp=desk.plan.ramp, evidence=evidence, verdict=verdict))
-    return Ruled(verdict, evidence)
+    """Judge a boundary on what was counted since the last ruling, and journal the ruling with the judge's new memory.
+
+    Verdict and memory are stored in one transaction, before anybody acts: whoever is killed in between repeats the same verdict
+    from the same memory. Raises StaleWriter when another run has moved the migration meanwhile.
+    """
+    rules, digest = rules_of(desk, state)
+    before = opened(desk, state, rules, counts=boundary in SEES_TRAFFIC)
+    evidence = _gather(desk, state, boundary, before)
+    judged = judge(rules, before.memory, evidence)
+    after = judged.state.model_dump_json()
+    ruling = Ruling(
+        rules=digest,
+        key=before.memory.key,
+        since_s=before.since_s,
+        halvings=before.halvings,
+        evidence=evidence,
+        verdict=judged.verdict,
+        before=digest_of(before.memory),
+        after=digest_of(judged.state),
+    )
+    reach("before-decision")
+    return Ruled(judged.verdict, evidence, desk.move(state, "decision", boundary, ruling, {MEMORY: after}))
 
 
 def pass_boundary(desk: Desk, state: MigrationState, boundary: Boundary, *, patience_s: float, poll_s: float = 2.0) -> Ruled:
@@ -52,6 +74,7 @@ def pass_boundary(desk: Desk, state: MigrationState, boundary: Boundary, *, pati
     give_up_s = desk.clock.now_s() + patience_s
     while True:
         ruled = rule(desk, state, boundary)
+        state = ruled.state
         if ruled.verdict.decision is Decision.PROMOTE:
             return ruled
         if ruled.verdict.decision is Decision.ROLL_BACK:
@@ -64,15 +87,43 @@ def pass_boundary(desk: Desk, state: MigrationState, boundary: Boundary, *, pati
         desk.clock.sleep(poll_s)
 
 
-def _gather(desk: Desk, state: MigrationState, boundary: Boundary) -> Evidence:
+def _gather(desk: Desk, state: MigrationState, boundary: Boundary, before: Opened) -> Evidence:
     now_s = desk.clock.now_s()
     guarding = gates_at(desk.plan.gates, boundary)
     readings = tuple(desk.metrics.read(name, gate.promql) for name, gate in guarding.items() if isinstance(gate, PromqlGate))
-    held_s = now_s - state.share_since_s
-    if boundary not in SEES_TRAFFIC and all(isinstance(gate, PromqlGate) for gate in guarding.values()):
-        return Evidence(boundary=boundary, held_s=held_s, readings=readings)
-    since_s = max(state.share_since_s, now_s - LOOK_BACK_S)
-    found = desk.metrics.intervals(route_name(state.name), since_s=since_s, now_s=now_s)
-    if isinstance(found, Blind):
-        return Evidence(boundary=boundary, held_s=held_s, readings=readings, blind=found.why)
-    return Evidence(boundary=boundary, held_s=held_s, readings=readings, intervals=tuple(found))
+    found = _counted(desk, state, boundary, before.memory, now_s)
+    steps = desk.plan.ramp.steps
+    return Evidence(
+        boundary=boundary,
+        step=state.step,
+        share_bp=state.share_bp,
+        next_share_bp=FULL_BP if boundary == "soak" else steps[min(state.step + 1, len(steps) - 1)],
+        held_s=now_s - state.share_since_s,
+        readings=readings,
+        intervals=() if isinstance(found, Blind) else tuple(found),
+        blind=found.why if isinstance(found, Blind) else "",
+    )
+
+
+def _counted(desk: Desk, state: MigrationState, boundary: Boundary, memory: JudgeState, now_s: float) -> Sequence[Interval] | Blind:
+    """New whole intervals since the last ruling, none from before the share last moved: they would be another share's.
+
+    While nobody is on the target only blindness matters, and a look at the last moments shows it.
+    """
+    if boundary not in SEES_TRAFFIC:
+        return ()
+    route, every_s = route_name(state.name), desk.plan.judge.interval
+    if state.share_bp == 0:
+        seen = desk.metrics.complete_intervals(route, since_s=now_s - _GLANCE * every_s, now_s=now_s, every_s=every_s)
+        return seen if isinstance(seen, Blind) else ()
+    return count_since(desk.metrics, route, since_s=max(memory.until_s, state.share_since_s), now_s=now_s, every_s=every_s)
+
+
+def count_since(metrics: Metrics, route: str, *, since_s: float, now_s: float, every_s: float) -> Sequence[Interval] | Blind:
+    """All whole intervals since then, however long ago. Blindness on the way blinds the whole: the next call begins there again."""
+    found: list[Interval] = []
+    while True:
+        more = metrics.complete_intervals(route, since_s=found[-1].end_s if found else since_s, now_s=now_s, every_s=every_s)
+        if isinstance(more, Blind) or not more:
+            return more if isinstance(more, Blind) else found
+        found += more

@@ -17,6 +17,7 @@ class Breached(BaseModel):
     """The part of a breach's entry that is told."""
 
     reason: str
+    numbers: dict[str, float] = {}
 
 
 KNOWN_LIMITS = (

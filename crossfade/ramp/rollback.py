@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from crossfade.errors import PermanentError, StaleWriter, Unreachable, UserError
+from crossfade.failpoints import reach
 from crossfade.ramp.logbook import Because, Desk, ShareMove
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
@@ -36,9 +37,12 @@ def roll_back(desk: Desk, migration: str, *, why: str, by: str) -> RolledBack:
         return RolledBack(settled, tripped_here=False, verified="the router has no route for it: the source serves everything")
     latched_before = route in desk.router.latches()
     _refuse_finished(desk, migration)
+    reach("before-latch")
     applied = desk.router.trip(route, why=why, by=by, at_s=desk.clock.now_s())
+    reach("after-trip")
     move = ShareMove(route=applied.table.route(route), generation=applied.table.generation, seconds=applied.seconds, why=why)
     state = _journal(desk, migration, why, move)
+    reach("after-rolled-back")
     return RolledBack(state, tripped_here=not latched_before, verified=_verified(desk, route))
 
 
@@ -66,6 +70,7 @@ def _journal(desk: Desk, migration: str, why: str, body: BaseModel) -> Migration
         try:
             if state.phase is not Phase.ROLLING_BACK:
                 state = desk.enter(state, Phase.ROLLING_BACK, why)
+            reach("after-rolling-back")
             settled = state.with_source_only(now_s=desk.clock.now_s(), because=why)
             settled = settled.with_phase(Phase.ROLLED_BACK, now_s=desk.clock.now_s(), because=why)
             return desk.move(settled, "outcome", "rollback", body)

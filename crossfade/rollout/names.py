@@ -6,6 +6,7 @@
 | route, metric label, event resource | `support-chat.llama3.1-8b` |
 | hidden route of the rehearsal | `support-chat.llama3.1-8b.rehearsal` |
 | hidden model name clients could send | `crossfade-rehearsal-support-chat.llama3.1-8b` |
+| deployment that ticks it | `ramp/support-chat.llama3.1-8b` |
 """
 
 from __future__ import annotations
@@ -36,3 +37,8 @@ def is_rehearsal(route: str) -> bool:
 def migration_of(route: str) -> str:
     """The migration a route (or its rehearsal) belongs to."""
     return route.removesuffix(_REHEARSAL).replace(".", "/", 1)
+
+
+def ramp_deployment(migration: str) -> str:
+    """The Prefect deployment whose schedule ticks a migration; deployment names may not hold a slash."""
+    return f"ramp/{route_name(migration)}"

@@ -57,7 +57,8 @@ def _table() -> dict[Phase, frozenset[Phase]]:
         table[phase] |= {Phase.FAILED, Phase.ROLLING_BACK}
     for phase in WITH_TRAFFIC:
         table[phase].add(Phase.ROLLING_BACK)
-    table[Phase.RAMPING].add(Phase.RAMPING)
+    for phase in WITH_TRAFFIC:
+        table[phase].add(Phase.RAMPING)  # the next step, or a lower one: a person steps back, a restarted target begins again
     table[Phase.ROLLING_BACK].add(Phase.ROLLED_BACK)
     # a new attempt begins again; what is already on disk is found and not made twice
     table[Phase.FAILED].add(Phase.PLANNED)

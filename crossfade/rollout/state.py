@@ -38,6 +38,10 @@ class MigrationState(BaseModel):
     soaked_s: float = 0.0  # only time in which every gate promoted
     soak_tick_s: float = 0.0  # the last tick of the soak
     because: str = ""
+    paused_by: str = ""  # empty: not paused. The judge goes on and rolls back; nothing rises and no soak time counts
+    hold_until_s: float = 0.0  # a person's wish to stay at this step for longer
+    asked_bp: int = 0  # the share a person's approval is waited for; 0: none
+    approved_bp: int = 0  # the highest share a person has approved in this attempt
 
     @property
     def ended(self) -> bool:
@@ -50,16 +54,37 @@ class MigrationState(BaseModel):
         return self.model_copy(update={"phase": phase, "phase_since_s": now_s, "because": because})
 
     def with_step(self, step: int, share_bp: int, *, now_s: float, because: str) -> Self:
-        """The state once the router shows `share_bp`; call it after the verification, never before."""
+        """The state once the router shows `share_bp`; call it after the verification, never before. A question is answered by it."""
         check_move(self.phase, Phase.RAMPING)
         since_s = self.phase_since_s if self.phase is Phase.RAMPING else now_s
         moved = {"phase": Phase.RAMPING, "phase_since_s": since_s, "step": step, "share_bp": share_bp, "share_since_s": now_s}
+        moved |= {"asked_bp": 0, "hold_until_s": 0.0, "soaked_s": 0.0, "soak_tick_s": 0.0}
         return self.model_copy(update={**moved, "because": because})
 
     def with_soak(self, *, now_s: float, promoted: bool, longest_s: float) -> Self:
         """One more tick of the soak. Blind or held time does not count, nor more than `longest_s` between two ticks."""
         gone_s = min(max(0.0, now_s - (self.soak_tick_s or self.phase_since_s)), longest_s)
         return self.model_copy(update={"soak_tick_s": now_s, "soaked_s": self.soaked_s + gone_s if promoted else self.soaked_s})
+
+    def with_pause(self, by: str) -> Self:
+        """Nothing rises until somebody resumes it."""
+        return self.model_copy(update={"paused_by": by})
+
+    def with_resumption(self) -> Self:
+        """Not paused any more."""
+        return self.model_copy(update={"paused_by": ""})
+
+    def with_hold_until(self, at_s: float) -> Self:
+        """Stay at this step at least until then."""
+        return self.model_copy(update={"hold_until_s": at_s})
+
+    def with_question(self, share_bp: int) -> Self:
+        """Wait for a person's word on `share_bp`."""
+        return self.model_copy(update={"asked_bp": share_bp})
+
+    def with_approval(self, share_bp: int) -> Self:
+        """A person has approved `share_bp`, in this attempt only."""
+        return self.model_copy(update={"asked_bp": 0, "approved_bp": share_bp})
 
     def with_source_only(self, *, now_s: float, because: str) -> Self:
         """The state once the source serves everything again."""
@@ -69,5 +94,5 @@ class MigrationState(BaseModel):
         """Begin again from no evidence and from the first step."""
         check_move(self.phase, Phase.PLANNED)
         fresh = {"phase": Phase.PLANNED, "attempt": self.attempt + 1, "step": -1, "share_bp": 0, "plan_digest": plan_digest}
-        fresh |= {"soaked_s": 0.0, "soak_tick_s": 0.0}
+        fresh |= {"soaked_s": 0.0, "soak_tick_s": 0.0, "paused_by": "", "hold_until_s": 0.0, "asked_bp": 0, "approved_bp": 0}
         return self.model_copy(update={**fresh, "phase_since_s": now_s, "share_since_s": now_s, "because": because})

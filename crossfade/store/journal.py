@@ -1,58 +1,56 @@
 """The journal: every decision with its evidence, append-only, and the newest state of each migration.
 
-SQLite in WAL mode by default. Writing transactions begin IMMEDIATE, so that two writers queue up instead of failing late;
-none stays open across anything but SQL. A move is compare-and-swap on the migration's version.
+A file of SQLite by default, or a database of PostgreSQL. Writing transactions wait for their turn, so that two writers queue up instead
+of failing late; none stays open across anything but SQL. A move is compare-and-swap on the migration's version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
-from sqlite3 import Connection as SqliteConnection
 
-import psutil
-from sqlalchemy import Connection, Engine, Insert, Update, create_engine, event, insert, inspect, select, update
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import URL, insert, select
 
-from crossfade.errors import PermanentError, StaleWriter, UnknownMigration, Unreachable, UserError
-from crossfade.ports import Entry
+from crossfade.errors import PermanentError, StaleWriter, UnknownMigration, UserError
+from crossfade.failpoints import reach
+from crossfade.ports import Entry, EntryKind
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
-from crossfade.store.schema import SCHEMA_VERSION, about, entries, metadata, migrations, plans
+from crossfade.store.chain import Broken, Link, Whole, check
+from crossfade.store.database import WAIT_S, Database, postgresql, sqlite
+from crossfade.store.rows import append, as_entry, changed_migration, chosen, new_migration
+from crossfade.store.schema import entries, memories, migrations, plans
+from crossfade.store.versions import bring_up_to_date
 
-_NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "fuse.sshfs", "9p", "glusterfs", "ceph"})
-_BEYOND_READING = frozenset({SQLITE_NOTADB, SQLITE_CORRUPT})
+_PAGE = 200
+"""Entries read at once where all are wanted; a decision with its evidence is some tens of kilobytes."""
 
 
 class SqlJournal:
-    """`ports.Journal` on a SQLite file; created on first use.
+    """`ports.Journal` in a file or at an address; its tables are made on first use, and those of an older Crossfade brought up to date.
 
-    Raises UserError where its folder cannot be made, and PermanentError for a file on a network filesystem (its locks cannot be
-    trusted), for one that is no database or a broken one, and for a schema newer than ours. Every method raises Unreachable while
-    the file is locked for longer than ten seconds or the disk is full.
+    Raises UserError where the file's folder cannot be made, and PermanentError for a file on a network filesystem (its locks cannot be
+    trusted), for one that is no database or a broken one, and for a schema newer than ours. Every method raises Unreachable while the
+    database is down, is locked for longer than `wait_s` or has no room left, and then has changed nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        _refuse_network_filesystem(path)
-        _make_folder(path.parent)
-        self._path = path
-        self._engine = _sqlite(path)
-        # Opening writes nothing where the tables are: a journal that is locked for writing can still be read.
-        stored = self._schema() or self._create()
-        if stored > SCHEMA_VERSION:
-            raise PermanentError(f"{path}: this journal has schema {stored}, newer than ours ({SCHEMA_VERSION}). Upgrade Crossfade.")
+    def __init__(self, place: Path | URL, *, wait_s: float = WAIT_S) -> None:
+        self._database: Database = sqlite(place, wait_s) if isinstance(place, Path) else postgresql(place, wait_s)
+        if bring_up_to_date(self._database) and isinstance(place, Path):
+            place.chmod(0o600)
+
+    def __repr__(self) -> str:
+        return f"SqlJournal({self._database.said})"
 
     def begin(self, state: MigrationState, plan_text: str) -> MigrationState:
         """Store a plan and a first state, or the next attempt of a migration that ended; raises UserError if one is under way."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             if not connection.execute(select(plans.c.digest).where(plans.c.digest == state.plan_digest)).scalar():
                 connection.execute(insert(plans).values(digest=state.plan_digest, text=plan_text))
             row = connection.execute(select(migrations.c.state).where(migrations.c.name == state.name)).scalar()
             if row is None:
                 first = state.model_copy(update={"version": 1})
-                connection.execute(_as_new_row(first))
+                connection.execute(new_migration(first))
             else:
                 before = MigrationState.model_validate_json(row)
                 if not before.ended:
@@ -64,146 +62,86 @@ class SqlJournal:
                     raise UserError(f"{state.name} has finished. For another migration give the plan another name:.")
                 fresh = before.with_new_attempt(state.plan_digest, now_s=state.phase_since_s, because=state.because)
                 first = fresh.model_copy(update={"version": before.version + 1})
-                connection.execute(_as_changed_row(first, before.version, first.phase_since_s))
-            line = Entry(first.name, first.attempt, first.phase_since_s, "plan", state.plan_digest, first.model_dump_json())
-            connection.execute(_as_entry_row(line))
+                connection.execute(changed_migration(first, before.version, first.phase_since_s))
+            append(connection, Entry(first.name, first.attempt, first.phase_since_s, "plan", state.plan_digest, first.model_dump_json()))
         return first
 
     def state(self, name: str) -> MigrationState:
         """The newest state; raises UnknownMigration naming those there are."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(migrations.c.state).where(migrations.c.name == name)).scalar()
-            known = connection.execute(select(migrations.c.name)).scalars().all()
+            known = connection.execute(select(migrations.c.name).order_by(migrations.c.name)).scalars().all()
         if row is None:
             raise UnknownMigration(f"no migration is called {name!r}. Known: {', '.join(known) or 'none yet'}.")
         return MigrationState.model_validate_json(row)
 
     def states(self) -> Sequence[MigrationState]:
         """All migrations, newest change first."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(migrations.c.state).order_by(migrations.c.changed_s.desc())).scalars().all()
         return [MigrationState.model_validate_json(row) for row in rows]
 
     def plan_text(self, digest: str) -> str:
         """The plan as it was when a migration began; raises PermanentError for a digest nobody stored."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             text = connection.execute(select(plans.c.text).where(plans.c.digest == digest)).scalar()
         if text is None:
-            raise PermanentError(f"{self._path}: no plan with digest {digest[:12]} is stored here. Is CROSSFADE_HOME the right one?")
+            said = self._database.said
+            raise PermanentError(f"{said}: no plan with digest {digest[:12]} is stored here. Is CROSSFADE_HOME the right one?")
         return str(text)
 
-    def move(self, state: MigrationState, entry: Entry) -> MigrationState:
-        """Store `state` and `entry` together; raises StaleWriter when the migration was moved since `state` was read."""
-        with self._writing() as connection:
+    def move(self, state: MigrationState, entry: Entry, memory: Mapping[str, str] | None = None) -> MigrationState:
+        """Store `state`, `entry` and `memory` together; raises StaleWriter when the migration was moved since `state` was read."""
+        with self._database.writing() as connection:
             moved = state.model_copy(update={"version": state.version + 1})
-            if connection.execute(_as_changed_row(moved, state.version, entry.at_s)).rowcount != 1:
+            if connection.execute(changed_migration(moved, state.version, entry.at_s)).rowcount != 1:
                 raise StaleWriter(
                     f"{state.name} was moved by somebody else since version {state.version} was read. Read it again and decide afresh."
                 )
-            connection.execute(_as_entry_row(entry))
+            append(connection, entry, memory)
+            reach("in-move")
+        reach("after-move")
         return moved
 
-    def record(self, entry: Entry) -> None:
-        """Append one entry."""
-        with self._writing() as connection:
-            connection.execute(_as_entry_row(entry))
+    def record(self, entry: Entry, memory: Mapping[str, str] | None = None) -> None:
+        """Append one entry, and remember texts by their keys, together. What is remembered outlives an attempt."""
+        with self._database.writing() as connection:
+            append(connection, entry, memory)
+            reach("in-record")
+        reach("after-record")
 
-    def entries(self, name: str) -> Sequence[Entry]:
-        """Everything recorded of a migration, oldest first."""
-        with self._reading() as connection:
-            rows = connection.execute(select(entries).where(entries.c.migration == name).order_by(entries.c.id)).all()
-        return [Entry(row.migration, row.attempt, row.at_s, row.kind, row.subject, row.body, row.id) for row in rows]
+    def recall(self, name: str, key: str) -> str:
+        """What was last remembered of a migration under `key`; empty when nothing was."""
+        with self._database.reading() as connection:
+            found = select(memories.c.text).where((memories.c.migration == name) & (memories.c.key == key))
+            return str(connection.execute(found).scalar() or "")
 
-    def _schema(self) -> int:
-        """Version of the tables, 0 where there are none."""
-        with self._reading() as connection:
-            if not inspect(connection).has_table(about.name):
-                return 0
-            return int(connection.execute(select(about.c.value).where(about.c.key == "schema")).scalar() or 0)
+    def entries(
+        self, name: str, *, kind: EntryKind | None = None, subject: str | None = None, attempt: int | None = None, newest: int = 0
+    ) -> Sequence[Entry]:
+        """What was recorded of a migration, oldest first, of one kind, subject or attempt if given; `newest` = n gives the n last."""
+        found = chosen(name, kind=kind, subject=subject, attempt=attempt).order_by(entries.c.id.desc())
+        with self._database.reading() as connection:
+            rows = connection.execute(found.limit(newest) if newest > 0 else found).all()
+        return [as_entry(row) for row in reversed(rows)]
 
-    def _create(self) -> int:
-        with self._writing() as connection:
-            metadata.create_all(connection)
-            if not connection.execute(select(about.c.value)).first():
-                connection.execute(insert(about).values(key="schema", value=str(SCHEMA_VERSION)))
-        self._path.chmod(0o600)
-        return self._schema()
+    def walk(self, name: str) -> Iterator[Entry]:
+        """All entries of a migration, oldest first, a page in memory at a time: a long ramp's are some hundred megabytes."""
+        return (found.entry for found in self._links(name))
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._reachable(), self._engine.begin() as connection:
-            yield connection
+    def check(self, name: str) -> Whole | Broken:
+        """Whether the entries of a migration are those that were written, as far as their chain can tell."""
+        with self._database.reading() as connection:  # first: entries that are added meanwhile come after this link
+            newest = str(connection.execute(select(migrations.c.chain).where(migrations.c.name == name)).scalar() or "")
+        return check(self._links(name), newest)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        # AUTOCOMMIT: a reader must not take the write lock that every transaction of ours begins with
-        with self._reachable(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            yield connection
-
-    @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        try:
-            yield
-        except OperationalError as error:
-            raise Unreachable(f"{self._path}: the journal does not answer: {error.orig}. Check disk room and who holds the file.") from None
-        except DatabaseError as error:
-            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _BEYOND_READING:
-                raise  # a constraint of ours was broken: a bug, not the file's fault
-            raise PermanentError(
-                f"{self._path}: the journal cannot be read: {error.orig}. "
-                "Put a backup in its place, or move the file away to begin an empty journal, or set CROSSFADE_HOME to another folder."
-            ) from None
-
-
-def _as_new_row(state: MigrationState) -> Insert:
-    return insert(migrations).values(name=state.name, version=state.version, changed_s=state.phase_since_s, state=state.model_dump_json())
-
-
-def _as_changed_row(state: MigrationState, expect: int, changed_s: float) -> Update:
-    found = (migrations.c.name == state.name) & (migrations.c.version == expect)
-    return update(migrations).where(found).values(version=state.version, changed_s=changed_s, state=state.model_dump_json())
-
-
-def _as_entry_row(entry: Entry) -> Insert:
-    return insert(entries).values(
-        migration=entry.migration, attempt=entry.attempt, at_s=entry.at_s, kind=entry.kind, subject=entry.subject, body=entry.body
-    )
-
-
-def _sqlite(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: SqliteConnection, _record: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN would be DEFERRED; ours below is IMMEDIATE
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot make this folder for the journal: {error.strerror}. Set CROSSFADE_HOME to a folder you may write in."
-        ) from None
-
-
-def _refuse_network_filesystem(path: Path) -> None:
-    folder = path.resolve().parent
-    mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: len(mount.mountpoint), reverse=True)
-    for mount in mounts:
-        if folder.is_relative_to(mount.mountpoint):
-            if mount.fstype.lower() in _NETWORK_FILESYSTEMS:
-                raise PermanentError(
-                    f"{path}: the journal would lie on {mount.fstype}, where SQLite's locks cannot be trusted. "
-                    "Put CROSSFADE_HOME on a local disk, or use PostgreSQL."
-                )
-            return
+    def _links(self, name: str) -> Iterator[Link]:
+        last = 0
+        while True:
+            page = select(entries).where((entries.c.migration == name) & (entries.c.id > last)).order_by(entries.c.id).limit(_PAGE)
+            with self._database.reading() as connection:
+                rows = connection.execute(page).all()
+            yield from (Link(as_entry(row), row.chain) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1].id

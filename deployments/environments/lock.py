@@ -16,10 +16,12 @@ HERE = Path(__file__).resolve().parent
 OWN = HERE.parents[1] / "pyproject.toml"
 SETTINGS = ("--universal", "--python-version", "3.11", "--no-annotate", "--no-header", "--upgrade", "--quiet")
 
+EXTRAS = ("lab", "dev", "postgres", "gpu")
+
 
 def main() -> None:
     """Write crossfade.lock.txt from pyproject.toml, and NAME.lock.txt from each NAME.in with its NAME.overrides.txt."""
-    compile_lock("crossfade", str(OWN), "--extra", "lab", "--extra", "dev")
+    compile_lock("crossfade", str(OWN), *(part for extra in EXTRAS for part in ("--extra", extra)))
     for requirements in sorted(HERE.glob("*.in")):
         overrides = requirements.with_suffix(".overrides.txt")
         more = ("--overrides", str(overrides)) if overrides.exists() else ()

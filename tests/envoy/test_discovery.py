@@ -52,7 +52,7 @@ def up(url: str) -> set[str]:
 def test_what_two_processes_counted_is_counted_once_and_under_its_own_instance(rig: Rig, prometheus: str) -> None:
     rig.route(10_000)
     first = rig.program.boot.id
-    eventually(lambda: up(prometheus) == {first}, within_s=30)
+    eventually(lambda: up(prometheus) == {first}, within_s=60)
     metrics = PrometheusMetrics(prometheus, timeout_s=5, stale_after_s=5)
     since_s = time.time()
     assert rig.engines(50) == {"target": 50}

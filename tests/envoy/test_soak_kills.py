@@ -10,6 +10,7 @@ import pytest
 from envoy_boundaries import Apply, ApplyForEver, Trip, Writer, change, share_of
 from envoy_rig import eventually
 
+from crossfade.envoy.folder import RouteFolder
 from crossfade.errors import CrossfadeError, Tripped
 from crossfade.rollout.routes import RouteTable
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 _LOG = logging.getLogger(__name__)
 
-KILLS = 36
+KILLS = 18
 APPLY_MOMENTS = 4
 """Before and after the rename of the generation, and of the route file."""
 TRIP_MOMENTS = 6
@@ -113,17 +114,42 @@ def test_a_trip_wins_against_a_rise_that_stands_still_at_any_write_boundary(rig,
     assert shares(settled(rig)) == {"m": 0, "other": 200}
 
 
-def test_a_stale_rise_that_lands_after_a_trip_and_dies_there_is_undone_by_the_next_start(rig):
-    """Two faults at once: it stood still before its rename, the trip came, it renamed and was killed before it could look again."""
+@pytest.mark.parametrize("moment", range(APPLY_MOMENTS))
+def test_a_rise_that_stood_still_while_a_trip_came_never_lands(rig, moment):
+    """Two faults at once: it goes on after the trip, and whoever would kill it at its next moment finds that there is none with a share."""
+    rig.route(3_000)
+    writer = stopped_at(rig, Apply("m", 7_000), moment)
+    assert rig.router.trip("m", why="breach", by="guard", at_s=1.0).table.route("m").share_bp == 0
+    tripped = rig.router.table()
+    writer.go_on()
+    assert writer.outcome() in ("Tripped", "StaleWriter")
+    assert rig.router.table() == rig.router.observed() == tripped  # not even for a moment: a generation is never written twice
+    newest = next(iter(RouteFolder(rig.stack.folder).generations()))
+    assert newest == tripped
+
+
+def test_a_rise_killed_right_after_the_rename_that_a_trip_has_forbidden_leaves_nothing_behind(rig):
     rig.route(3_000)
     writer = Writer(rig.stack.folder, Apply("m", 7_000), APPLY_MOMENTS - 2, APPLY_MOMENTS - 1)
     eventually(writer.stands_still)
-    assert rig.router.trip("m", why="breach", by="guard", at_s=1.0).table.route("m").share_bp == 0
+    rig.router.trip("m", why="breach", by="guard", at_s=1.0)
     writer.go_on()
-    eventually(lambda: writer.stands_still() and rig.router.table().route("m").share_bp > 0)
-    writer.kill()
-    rig.start()
+    eventually(writer.over)  # it has no second moment: the rename failed
+    assert writer.outcome() == "Tripped"
     assert shares(settled(rig)) == {"m": 0}
+    assert not list(rig.stack.folder.glob(".*.tmp"))
+
+
+def test_two_trips_at_once_do_not_undo_each_other(rig):
+    """The second finds the lock taken, and takes the first one's draft away."""
+    rig.route(3_000)
+    rig.route(4_000, name="other")
+    first = stopped_at(rig, Trip("m"), TRIP_MOMENTS - 2)
+    rig.router.trip("other", why="breach", by="guard", at_s=1.0)
+    assert shares(settled(rig)) == {"m": 0, "other": 0}
+    first.go_on()
+    assert first.outcome() == "done"
+    assert shares(settled(rig)) == {"m": 0, "other": 0}
 
 
 @pytest.mark.parametrize("ends", ["goes on", "killed"])

@@ -109,6 +109,10 @@ def plan_text(lab: Lab) -> str:
     for long, short in (
         ("baseline: 15s", "baseline: 3s\npatience: 5s"),
         ("every: 20s, hold: 15s, min_requests: 15", "every: 5s, hold: 4s, min_requests: 4"),
+        ("judge: {interval: 5s, min_evidence: 10s, blip: 15s", "judge: {interval: 2s, min_evidence: 4s, blip: 8s"),
+        ("error_rate: {at_most: 5%}", "error_rate: {at_most: 20%}"),
+        ("ttft_p95: {at_most: 2s}", "ttft_p80: {at_most: 2s}"),
+        ("duration_p95: {at_most: 8s}", "duration_p80: {at_most: 8s}"),
         ("soak: 30s", "soak: 5s"),
     ):
         assert long in text

@@ -11,14 +11,16 @@ import pytest
 from crossfade import processes
 from crossfade.lab.client_report import ClientReport, load_report
 from crossfade.lab.demo import start_clients
+from crossfade.lab.prefect_server import deploy_all
 from crossfade.lab.stack import Lab
 from crossfade.prefect_api import FlowRun, PrefectApi
+from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
 from crossfade.rollout.phases import Phase, reached
 from crossfade.store.journal import SqlJournal
 from crossfade.wiring import open_bench
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STAGES = ("plan", "assess", "observe", "download", "quantize", "serve", "parity", "rehearse", "tick", "cutover", "report")
 
@@ -70,11 +72,19 @@ def test_a_pasted_plan_goes_from_the_form_to_a_finished_soak_and_no_request_fail
     clients: Callable[[], ClientReport],
     artifacts: Callable[[str], str],
 ) -> None:
-    run = ended(prefect, prefect.start("migrate/migrate", {"plan": plan_text.replace("name: demo", "name: whole")}))
-    seen = clients()
+    text = plan_text.replace("name: demo", "name: whole").replace("every: 5s", "approve_before: [100%], every: 15s")
+    run = ended(prefect, prefect.start("migrate/migrate", {"plan": text}))
     assert run.state == "COMPLETED", run.message
+    deploy_all(lab)  # what a user may do at any time
+    until("the question", 240, lambda: journal.state("whole/lab-latest").asked_bp == 10_000 or journal.state("whole/lab-latest").ended)
+    answer = {"migration": "whole/lab-latest", "why": "the graphs look right", "answer": "approve"}
+    assert ended(prefect, prefect.start("approve/approve", answer)).state == "COMPLETED"
+    until("the scheduled ramp to end", 240, lambda: journal.state("whole/lab-latest").ended)
+    seen = clients()
     state = journal.state("whole/lab-latest")
-    assert (state.phase, state.share_bp) == (Phase.FINISHED, 10_000)
+    assert (state.phase, state.share_bp) == (Phase.FINISHED, 10_000), state.because
+    until("the schedule to be paused", 30, lambda: bool(deployment(lab, "ramp/whole.lab-latest")["paused"]))
+    assert rejudge(journal.entries("whole/lab-latest")) == []
     assert seen.failed == 0, [str(failure) for failure in seen.failures]
     assert seen.requests > 200
     for stage in STAGES:
@@ -91,7 +101,7 @@ def test_a_target_that_turns_bad_is_rolled_back_by_the_guard_and_the_event_start
     lab: Lab, prefect: PrefectApi, journal: SqlJournal, plan_text: str, clients: Callable[[], ClientReport], artifacts: Callable[[str], str]
 ) -> None:
     began_s = time.time()
-    run_id = prefect.start("migrate/migrate", {"plan": plan_text.replace("name: demo", "name: breach")})
+    run_id = prefect.start("migrate/migrate", {"plan": plan_text.replace("name: demo", "name: breach"), "inline": True})
     until("half of the traffic on the target", 240, lambda: _share(journal) >= 5_000 or prefect.flow_run(run_id).ended)
     faults = f"http://127.0.0.1:{lab.ports.fault_control}/faults"
     httpx.post(faults, json={"delay_ms": 100, "error_share": 0.8, "cut_share": 0.0}, timeout=5).raise_for_status()
@@ -115,17 +125,22 @@ def test_a_killed_parent_is_begun_again_goes_on_and_hands_nothing_over_twice(
     lab: Lab, prefect: PrefectApi, journal: SqlJournal, plan_text: str
 ) -> None:
     name, plan = "killed/lab-latest", plan_text.replace("name: demo", "name: killed")
-    first = prefect.start("migrate/migrate", {"plan": plan})
+    first = prefect.start("migrate/migrate", {"plan": plan, "inline": True})
     until("the target to be handed over", 120, lambda: any(f"{name}/1/serve" in key for _, _, key in gpu_runs(lab)))
     for process in engines_of(first):
         process.kill()
     until("Prefect to see the crash", 60, lambda: prefect.flow_run(first).ended)
-    second = prefect.start("migrate/migrate", {"plan": plan})
+    second = prefect.start("migrate/migrate", {"plan": plan, "inline": True})
     until("the rehearsal", 200, lambda: reached(journal.state(name).phase, Phase.REHEARSED) or prefect.flow_run(second).ended)
     assert roll_back(open_bench(name).desk, name, why="enough seen", by="test").state.phase is Phase.ROLLED_BACK
     assert ended(prefect, second).state == "FAILED"  # a run whose migration was rolled back under it does not go on
     assert journal.state(name).attempt == 1
     assert sorted(key.split("/")[3] for _, _, key in gpu_runs(lab) if key.startswith(name)) == ["quantize", "serve"]
+
+
+def deployment(lab: Lab, name: str) -> dict[str, object]:
+    """A deployment as Prefect's API shows it."""
+    return dict(httpx.get(f"{lab.prefect_api}/deployments/name/{name}", timeout=20).json())
 
 
 def engines_of(run_id: str) -> list[psutil.Process]:

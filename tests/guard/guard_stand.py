@@ -6,7 +6,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -124,11 +125,23 @@ class Stand:
         change = ModelRoute(name=name, models=(name,), share_bp=share_bp, upstream=upstream)
         self.router.apply(change, expect=self.router.table().generation)
 
-    def guard(self, home: Home, *migrations: str) -> Guard:
-        """A guard in this process, driven by hand; it has read the journal."""
-        guard = guard_of(home)
+    def guard(self, home: Home, *, listen: str = "127.0.0.1:0") -> Guard:
+        """A guard in this process, driven by hand; it has read the journal. It hears nothing outside of `hearing`."""
+        guard = guard_of(home, listen=listen)
         guard.clerk.work_once()
         return guard
+
+    @contextmanager
+    def hearing(self, guard: Guard) -> Iterator[httpx.Client]:
+        """The guard's HTTP server, running; a client of it."""
+        stop = threading.Event()
+        thread = threading.Thread(target=guard.ear.run, args=(stop,), daemon=True)
+        thread.start()
+        eventually(lambda: guard.vitals.listens)
+        with httpx.Client(base_url=f"http://{guard.vitals.listens}", trust_env=False, timeout=20) as client:
+            yield client
+        stop.set()
+        thread.join(20)
 
     def ask(self, model: str, times: int = 1) -> list[httpx.Response]:
         return [self.client.post("/v1/chat/completions", json={"messages": [], "model": model}) for _ in range(times)]

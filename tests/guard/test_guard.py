@@ -81,7 +81,7 @@ def test_a_rehearsed_breach_is_tripped_but_announced_by_another_name(stand: Stan
     poll_until_tripped(stand, guard, route)
     [notice] = guard.outbox.waiting()
     breached, rolled_back = events_of(notice)
-    assert (breached.name, rolled_back.name) == ("crossfade.rehearsal.breached", "crossfade.rolled-back")
+    assert (breached.name, rolled_back.name) == ("crossfade.rehearsal.breached", "crossfade.rehearsal.rolled-back")
     assert breached.resource_id == f"crossfade.migration.{route}"
     payload = json.loads(breached.payload)
     assert (payload["migration"], payload["rehearsal"], payload["errors"] >= 5) == ("chat/rehearsed", True, True)

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,37 +13,24 @@ import pytest
 from guard_stand import Stand, eventually, free_port
 
 from crossfade import processes
-from crossfade.guard.heartbeat import guard_alive
+from crossfade.guard.heartbeat import Heartbeat, guard_alive
 from crossfade.home import Home
 from crossfade.processes import Program
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def prefect(tmp_path: Path) -> Iterator[str]:
-    """A real Prefect server on SQLite; its API address."""
-    port, records = free_port(), tmp_path / "processes"
-    settings = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **settings}
-    program = processes.start("prefect", command, records=records, log=tmp_path / "prefect.log", env=env)
-    url = f"http://127.0.0.1:{port}/api"
-
-    def healthy() -> bool:
-        assert program.alive(), program.log_tail()
-        try:
-            return httpx.get(f"{url}/health", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
-
-    eventually(healthy, within_s=90)
-    yield url
-    processes.stop_all(records, deadline_s=10)
+def heartbeat(home: Home) -> Heartbeat:
+    return Heartbeat.model_validate_json((home.root / "guard.json").read_text())
 
 
 def start_guard(home: Home, api_url: str, folder: Path) -> Program:
-    env = {"PATH": os.environ["PATH"], "CROSSFADE_HOME": str(home.root), "PREFECT_API_URL": api_url, "PREFECT_HOME": str(folder / "p")}
+    env = {
+        "PATH": os.environ["PATH"],
+        "CROSSFADE_HOME": str(home.root),
+        "PREFECT_API_URL": api_url,
+        "CROSSFADE_GUARD_LISTEN": "127.0.0.1:0",
+    }
     command = [sys.executable, "-m", "crossfade.guard"]
     program = processes.start("guard", command, records=home.processes, log=folder / "guard.log", env={**env, "HOME": str(folder)})
     eventually(lambda: guard_alive(home, time.time()).alive or not program.alive(), within_s=30)
@@ -117,6 +103,8 @@ def test_without_prefect_the_breach_is_rolled_back_all_the_same_and_the_events_w
         second = [sys.executable, "-m", "crossfade.guard"]
         env = {"PATH": os.environ["PATH"], "CROSSFADE_HOME": str(home.root)}
         other = processes.start("second", second, records=tmp_path, log=tmp_path / "second.log", env=env)
+        eventually(lambda: heartbeat(home).listens)
+        assert httpx.get(f"http://{heartbeat(home).listens}/healthz", trust_env=False).json()["ok"]
         stand.route("chat.alone", 10_000)
         assert seconds_to_roll_back(stand, "chat.alone") < 10
         eventually(lambda: [entry.subject for entry in journal.entries("chat/alone") if entry.kind == "breach"] == ["chat.alone"])

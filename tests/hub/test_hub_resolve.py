@@ -156,3 +156,13 @@ def test_what_an_interrupted_download_left_is_not_needed_again(tmp_path):
         sparse.truncate(10**9)
     resolved = ResolvedRepository("big/model", "0" * 40, (RepositoryFile("model.safetensors", free + 5 * 10**8, "0" * 64, ""),))
     check_room(resolved, tmp_path, copies=1)
+
+
+def test_what_arrived_of_a_file_that_is_not_whole_yet_is_not_needed_again(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    part = tmp_path / "big--model" / ("0" * 40) / ".parts" / "model.safetensors.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as sparse:
+        sparse.truncate(10**9)
+    resolved = ResolvedRepository("big/model", "0" * 40, (RepositoryFile("model.safetensors", free + 5 * 10**8, "0" * 64, ""),))
+    check_room(resolved, tmp_path, copies=1)

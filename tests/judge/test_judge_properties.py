@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge_stand import RAMP, evidence, new, rules
 
-from crossfade.judge.evidence import Counts, Evidence, Histogram, Interval
-from crossfade.judge.gate import judge
+from crossfade.judge.evidence import Counts, Histogram, Interval, sum_of, thinned
+from crossfade.judge.gate import Rules, judge
 from crossfade.judge.histogram import quantile, slower_than
+from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
 from crossfade.plan.gates import ErrorRateGate, Gate, LatencyGate
-from crossfade.plan.model import RampPlan
 
-RAMP = RampPlan.model_validate({"steps": ["100%"], "hold": "0s", "min_requests": 100})
 BOUNDS = (10.0, 50.0, 100.0, 500.0, 1000.0, math.inf)
 BAD = {Decision.PROMOTE: 0, Decision.HOLD: 1, Decision.ROLL_BACK: 2}
 
-times = st.lists(st.integers(0, 400), min_size=len(BOUNDS), max_size=len(BOUNDS))
-limits = st.sampled_from([10.0, 70.0, 500.0, 2000.0])
-factors = st.sampled_from([1.0, 1.3, 2.0])
+times = st.lists(st.integers(0, 200), min_size=len(BOUNDS), max_size=len(BOUNDS))
 boundaries = st.sampled_from(["step", "cutover", "soak"])
 
 
@@ -30,66 +28,128 @@ def histogram(per_bucket: list[int]) -> Histogram:
 
 @st.composite
 def gates(draw: st.DrawFn) -> dict[str, Gate]:
-    errors = ErrorRateGate.model_construct(at_most=draw(st.sampled_from([0.0, 0.01, 0.1])), no_worse_than_source=draw(factors))
-    absolute = LatencyGate.model_construct(at_most=draw(limits))
-    relative = LatencyGate.model_construct(no_worse_than_source=draw(factors))
-    every: dict[str, Gate] = {"error_rate": errors, "ttft_p95": absolute, "duration_p50": relative}
-    return {name: every[name] for name in draw(st.sets(st.sampled_from(sorted(every))))}
+    factors = st.sampled_from([1.3, 2.0])
+    every: dict[str, Gate] = {
+        "error_rate": ErrorRateGate.model_construct(at_most=draw(st.sampled_from([0.01, 0.1])), no_worse_than_source=draw(factors)),
+        "ttft_p95": LatencyGate.model_construct(at_most=draw(st.sampled_from([70.0, 500.0, 2000.0]))),
+        "duration_p50": LatencyGate.model_construct(no_worse_than_source=draw(factors)),
+    }
+    return {name: every[name] for name in draw(st.permutations(sorted(every)))[: draw(st.integers(0, 3))]}
 
 
 @st.composite
 def counts(draw: st.DrawFn) -> Counts:
-    requests = draw(st.integers(0, 1000))
+    requests = draw(st.integers(0, 500))
     ttft, duration = (histogram(draw(times)) for _ in range(2))
     return Counts(requests=requests, errors=draw(st.integers(0, requests)), ttft=ttft, duration=duration)
 
 
-def decided(gates: dict[str, Gate], source: Counts, target: Counts, boundary: str = "step") -> Decision:
-    interval = Interval(start_s=0, end_s=15, source=source, target=target)
-    return judge(gates, RAMP, Evidence(boundary=boundary, held_s=60, intervals=(interval,))).decision
+@st.composite
+def stretches(draw: st.DrawFn) -> tuple[Interval, ...]:
+    lengths = draw(st.lists(st.sampled_from([5.0, 15.0, 45.0]), min_size=1, max_size=6))
+    starts = [sum(lengths[:at]) for at in range(len(lengths))]
+    return tuple(
+        Interval(start_s=start, end_s=start + length, source=draw(counts()), target=draw(counts()))
+        for start, length in zip(starts, lengths, strict=True)
+    )
 
 
-@given(gates(), counts(), boundaries)
-def test_nothing_is_promoted_without_a_request_on_the_target(gates: dict[str, Gate], source: Counts, boundary: str) -> None:
-    assert decided(gates, source, Counts(), boundary) is Decision.HOLD
+def decided(given_gates: dict[str, Gate], given_: tuple[Interval, ...], boundary: str = "step") -> Decision:
+    return judge(rules(given_gates), new(), evidence(given_, boundary=boundary)).verdict.decision
 
 
-@given(gates(), counts(), counts(), st.integers(0, 1000))
-def test_more_errors_are_never_better(gates: dict[str, Gate], source: Counts, target: Counts, more: int) -> None:
+@given(gates(), stretches(), boundaries)
+def test_nothing_is_promoted_without_a_request_on_the_target(chosen: dict[str, Gate], seen: tuple[Interval, ...], boundary: str) -> None:
+    silent = tuple(interval.model_copy(update={"target": Counts()}) for interval in seen)
+    assert decided(chosen, silent, boundary) is not Decision.PROMOTE
+
+
+@given(gates(), stretches(), st.integers(0, 500), st.data())
+def test_more_errors_are_never_better(chosen: dict[str, Gate], seen: tuple[Interval, ...], more: int, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(seen) - 1))
+    target = seen[at].target
     worse = target.model_copy(update={"errors": min(target.errors + more, target.requests)})
-    assert BAD[decided(gates, source, worse)] >= BAD[decided(gates, source, target)]
+    changed = (*seen[:at], seen[at].model_copy(update={"target": worse}), *seen[at + 1 :])
+    assert BAD[decided(chosen, changed)] >= BAD[decided(chosen, seen)]
 
 
-@given(gates(), counts(), times, st.integers(0, len(BOUNDS) - 2), st.integers(0, 400))
-def test_slower_answers_are_never_better(gates: dict[str, Gate], source: Counts, spread: list[int], bucket: int, moved: int) -> None:
+@given(gates(), counts(), times, st.integers(0, len(BOUNDS) - 2), st.integers(0, 200))
+def test_slower_answers_are_never_better(chosen: dict[str, Gate], source: Counts, spread: list[int], bucket: int, moved: int) -> None:
     slower = list(spread)
     moved = min(moved, slower[bucket])
     slower[bucket], slower[bucket + 1] = slower[bucket] - moved, slower[bucket + 1] + moved
-    before, after = (Counts(requests=500, ttft=histogram(one), duration=histogram(one)) for one in (spread, slower))
-    assert BAD[decided(gates, source, after)] >= BAD[decided(gates, source, before)]
+    before, after = (
+        tuple(
+            Interval(
+                start_s=15.0 * at,
+                end_s=15.0 * at + 15,
+                source=source,
+                target=Counts(requests=500, ttft=histogram(one), duration=histogram(one)),
+            )
+            for at in range(4)
+        )
+        for one in (spread, slower)
+    )
+    assert BAD[decided(chosen, after)] >= BAD[decided(chosen, before)]
 
 
-@given(gates(), counts(), counts(), boundaries)
-def test_the_order_of_gates_does_not_matter(gates: dict[str, Gate], source: Counts, target: Counts, boundary: str) -> None:
-    turned = dict(reversed(gates.items()))
-    assert decided(gates, source, target, boundary) is decided(turned, source, target, boundary)
+@given(gates(), stretches(), boundaries)
+def test_the_order_of_gates_does_not_matter(chosen: dict[str, Gate], seen: tuple[Interval, ...], boundary: str) -> None:
+    assert decided(chosen, seen, boundary) is decided(dict(reversed(chosen.items())), seen, boundary)
 
 
-@given(gates(), st.lists(st.tuples(counts(), counts()), min_size=1, max_size=5))
-def test_how_evidence_is_cut_into_intervals_does_not_matter(gates: dict[str, Gate], pieces: list[tuple[Counts, Counts]]) -> None:
-    intervals = tuple(Interval(start_s=15 * i, end_s=15 * i + 15, source=s, target=t) for i, (s, t) in enumerate(pieces))
-    cut = Evidence(boundary="step", held_s=60, intervals=intervals)
-    source, target = cut.totals()
-    assert judge(gates, RAMP, cut).decision is decided(gates, source, target)
+@settings(deadline=None)
+@given(gates(), stretches(), boundaries, st.data())
+def test_grouping_into_ticks_killing_and_repeating_change_nothing(
+    chosen: dict[str, Gate], seen: tuple[Interval, ...], boundary: str, data: st.DataObject
+) -> None:
+    """Each tick stores its memory as JSON; one may be killed before that, and another after it and then be repeated."""
+    by: Rules = rules(chosen)
+    whole = judge(by, new(), evidence(seen, boundary=boundary))
+    state, at = new(), 0
+    while at < len(seen):
+        count = data.draw(st.integers(1, len(seen) - at))
+        tick = evidence(seen[at : at + count], boundary=boundary)
+        if data.draw(st.booleans()):
+            judge(by, state, tick)  # killed before it wrote anything
+        last = judge(by, state, tick)
+        state = JudgeState.model_validate_json(last.state.model_dump_json())
+        assert state == last.state
+        if data.draw(st.booleans()):  # killed between writing and acting
+            assert judge(by, state, evidence((), boundary=boundary)) == last
+        at += count
+    assert state == whole.state
+    assert judge(by, state, evidence((), boundary=boundary)).verdict == whole.verdict
 
 
-@given(times, limits)
+@given(times, st.sampled_from([10.0, 70.0, 500.0, 2000.0]))
 def test_what_is_surely_slower_may_be_slower(spread: list[int], limit_ms: float) -> None:
     slower = slower_than(histogram(spread), limit_ms)
     assert 0 <= slower.at_least <= slower.at_most <= slower.total == sum(spread)
+
+
+@given(times, times, st.sampled_from([5.0, 10.0, 70.0, 100.0, 500.0, 700.0, 2000.0]), st.floats(0.01, 0.999))
+def test_leaving_out_bounds_loses_nothing(spread: list[int], more: list[int], limit_ms: float, q: float) -> None:
+    full, other = histogram(spread), histogram(more)
+    assert slower_than(thinned(full), limit_ms) == slower_than(full, limit_ms)
+    assert repr(quantile(thinned(full), q)) == repr(quantile(full, q))
+    assert thinned(sum_of(thinned(full), thinned(other))) == thinned(sum_of(full, other))
 
 
 @given(times.filter(any), st.floats(0.01, 0.999))
 def test_a_quantile_lies_in_its_bucket(spread: list[int], q: float) -> None:
     found = quantile(histogram(spread), q)
     assert found.low_ms <= found.estimate_ms <= found.high_ms
+
+
+def test_the_memory_stays_small_whatever_the_history() -> None:
+    bounds = [*(1.06**at for at in range(200)), math.inf]
+    spread: Histogram = tuple((bound, at + 1) for at, bound in enumerate(bounds))
+    chosen: dict[str, Gate] = {"error_rate": ErrorRateGate.model_construct(at_most=0.01, no_worse_than_source=2.0)}
+    for q in (50, 75, 90, 95, 99):
+        for measure in ("ttft", "duration"):
+            chosen[f"{measure}_p{q}"] = LatencyGate.model_construct(at_most=500.0, no_worse_than_source=1.3)
+    same = Counts(requests=201, errors=1, ttft=spread, duration=spread)
+    seen = tuple(Interval(start_s=15.0 * at, end_s=15.0 * at + 15, source=same, target=same) for at in range(400))
+    state = judge(rules(chosen, RAMP), new(), evidence(seen)).state
+    assert len(state.model_dump_json()) < 65_536

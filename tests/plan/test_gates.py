@@ -48,3 +48,28 @@ def test_other_latency_names_are_refused(name):
 def test_a_gate_that_cannot_be_judged_is_refused(written, said):
     with pytest.raises(ValidationError, match=said):
         gates(written)
+
+
+def test_vllms_own_signals_are_known_by_name():
+    read = gates({"kv_cache": {}, "queue": {"below": 8}, "preemptions": {"before": ["soak"]}, "heartbeat": {}})
+    assert all("vllm:" in gate.promql for gate in read.values())
+    assert [gate.below for gate in read.values()] == [0.9, 8, 0.01, 1]
+    assert (read["heartbeat"].breach, read["preemptions"].before) == ("roll_back", ("soak",))
+
+
+def test_a_preset_gives_way_to_what_is_written():
+    read = gates({"kv_cache": {"promql": "x", "below": 0.5}, "queue": {"above": 1}})
+    assert (read["kv_cache"].promql, read["queue"].below, read["queue"].above) == ("x", None, 1)
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf")])
+def test_a_limit_on_no_side_of_which_a_value_lies_is_refused(limit):
+    with pytest.raises(ValidationError, match="is no limit"):
+        gates({"kv": {"promql": "x", "below": limit}})
+
+
+def test_what_is_tolerated_lies_between_the_source_and_the_limit():
+    read = gates({"error_rate": {"no_worse_than_source": "2x"}, "ttft_p95": {"no_worse_than_source": "1.3x"}})
+    assert [gate.tolerated for gate in read.values()] == [1.25, pytest.approx(1.1)]
+    with pytest.raises(ValidationError, match="must lie between 1x and no_worse_than_source"):
+        gates({"error_rate": {"no_worse_than_source": "2x", "tolerate": "3x"}})

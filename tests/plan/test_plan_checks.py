@@ -136,3 +136,25 @@ def test_a_pasted_plan_is_checked_in_the_folder_one_stands_in(plan_file: Path, m
 
 def test_a_stored_plan_is_read_back_although_its_suite_is_gone(tmp_path: Path) -> None:
     assert parse_plan(GOOD.replace("prompts", "gone"), origin="plan of chat/lab", folder=tmp_path).plan.name == "chat"
+
+
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        ("error_rate: {at_most: 0%}", "8: gates.error_rate.at_most: no number of requests proves 0%"),
+        ("error_rate: {at_most: 40%}", "8: gates.error_rate.at_most: 40% is not below judge.hard_error_share, 30%"),
+        ("error_rate: {no_worse_than_source: 1x}", "8: gates.error_rate.no_worse_than_source: 1x leaves no room"),
+        ("ttft_p95: {at_most: 0}", "8: gates.ttft_p95.at_most: 0 is faster than anything"),
+        ("ttft_p120: {at_most: 1s}", "8: gates.ttft_p120: 'ttft_p120' is not a latency gate: no percentile 120"),
+        ("kv: {promql: x, below: .nan}", "8: gates.kv.below: nan is no limit"),
+        ("{ttft_p50: {at_most: 2s}, ttft_p95: {at_most: 1s}}", "8: gates.ttft_p50.at_most: 2s contradicts ttft_p95"),
+        ("{ttft_p95: {at_most: 9s}, duration_p95: {at_most: 8s}}", "8: gates.ttft_p95.at_most: 9s contradicts duration_p95"),
+    ],
+)
+def test_limits_that_nothing_can_prove_or_that_contradict_each_other_are_refused(plan_file: Path, gates: str, said: str) -> None:
+    (line,) = refused(plan_file, f"{GOOD}gates:\n  {gates}\n")
+    assert line.startswith(said)
+
+
+def test_a_blip_shorter_than_an_interval_is_refused(plan_file: Path) -> None:
+    assert refused(plan_file, f"{GOOD}judge: {{blip: 5s}}\n")[0].startswith("7: judge.blip: is shorter than judge.interval")

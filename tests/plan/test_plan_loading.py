@@ -65,7 +65,12 @@ def test_a_short_plan_loads_with_its_defaults(tmp_path):
         ("every: 20s", "every: 20", 7, "ramp.every: 20 is not a duration; write it with its unit"),
         ("every: 20s", "every: no", 7, "ramp.every: False is not a duration"),
         ("at_most: 1%", "at_most: 0.01", 11, "gates.error_rate.at_most: 0.01 is not a percentage"),
-        ("    at_most: 1%", "    at_most: 1%\n  ttft_p100: {at_most: 1s}", 9, "gates: 'ttft_p100' is not a latency gate"),
+        (
+            "    at_most: 1%",
+            "    at_most: 1%\n  ttft_p100: {at_most: 1s}",
+            12,
+            "gates.ttft_p100: 'ttft_p100' is not a latency gate: no percentile 100",
+        ),
         ("http://127.0.0.1:11435", "127.0.0.1:11435", 2, "source.url: '127.0.0.1:11435' is not an address"),
         ("http://127.0.0.1:11435", "http://127.0.0.1:99999", 2, "source.url: 'http://127.0.0.1:99999' is not an address"),
         ("huggingface: meta-llama/Llama-3.1-8B-Instruct", "huggingface: llama", 5, "models.0.huggingface: "),

@@ -30,6 +30,11 @@ class Exposition:
             for series, by in counted.items():
                 self._counters[series] = self._counters.get(series, 0) + by
 
+    def drop(self, series: str) -> None:
+        """Show one series no more."""
+        with self._lock:
+            del self._counters[series]
+
     def restart(self, counted: Mapping[str, float]) -> None:
         """Start anew: only these counters, from zero."""
         with self._lock:

@@ -88,7 +88,9 @@ def test_a_server_that_hangs_costs_no_more_than_the_timeout(answering, manner: s
     began = time.monotonic()
     assert "did not answer within 500ms" in why(metrics.read("kv", "up"))
     assert "did not answer within 500ms" in why(metrics.intervals("m", since_s=time.time() - 10, now_s=time.time()))
-    assert time.monotonic() - began < 2
+    assert "did not answer within 500ms" in why(metrics.complete_intervals("m", since_s=time.time() - 10, now_s=time.time()))
+    assert "did not answer within 500ms" in why(metrics.probe("kv", "up"))
+    assert time.monotonic() - began < 20
 
 
 def test_questions_left_behind_do_not_pile_up(answering) -> None:
@@ -117,12 +119,31 @@ def test_a_closed_port_is_said_to_be_unreachable() -> None:
     ],
 )
 def test_nonsense_is_no_evidence(answering, body: str) -> None:
-    assert why(ask(answering(body).url).intervals("m", since_s=time.time() - 10, now_s=time.time()))
+    metrics = ask(answering(body).url)
+    assert why(metrics.intervals("m", since_s=time.time() - 10, now_s=time.time()))
+    assert why(metrics.complete_intervals("m", since_s=time.time() - 60, now_s=time.time()))
+    assert why(metrics.bounds("m", "ttft"))
 
 
 def test_counters_without_any_growth_in_the_asked_time_are_stale(answering) -> None:
     old = json.dumps({"data": {"result": [{"metric": {"__name__": "envoy_cf_requests"}, "values": [[time.time() - 30, "5"]]}]}})
     assert "the newest sample is 30s old" in why(ask(answering(old).url).intervals("m", since_s=time.time() - 60, now_s=time.time()))
+
+
+def alive(*ages_s: float) -> str:
+    """The sign of life, last seen so long ago; the answer to every question."""
+    name = {"__name__": "envoy_http_rds_update_attempt"}
+    result = [{"metric": {**name, "instance": str(i)}, "values": [[time.time() - age, "1"]]} for i, age in enumerate(ages_s)]
+    return json.dumps({"status": "success", "data": {"result": result}})
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "reason"),
+    [((), "Prometheus has never seen envoy_http_rds_update_attempt"), ((-60,), "a time nobody asked for")],
+)
+def test_a_router_that_is_not_scraped_has_no_whole_intervals(answering, ages_s: tuple[float, ...], reason: str) -> None:
+    found = ask(answering(alive(*ages_s)).url).complete_intervals("m", since_s=time.time() - 60, now_s=time.time())
+    assert reason in why(found)
 
 
 @pytest.mark.parametrize(

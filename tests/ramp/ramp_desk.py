@@ -13,7 +13,7 @@ from crossfade.envoy.stack import Stack
 from crossfade.home import Home
 from crossfade.judge.evidence import Blind, Counts, Histogram, Interval, Reading
 from crossfade.plan.load import parse_plan
-from crossfade.ports import Unwatched, Watching
+from crossfade.ports import NotReady, Ready, Unwatched, Watching
 from crossfade.processes import Program
 from crossfade.ramp.logbook import Desk
 from crossfade.rollout.phases import Phase
@@ -32,6 +32,7 @@ gates:
   error_rate: {at_most: 1%}
   kv_cache: {promql: 'max(vllm:kv_cache_usage_perc)', below: 0.9, before: [ramp, cutover]}
 ramp: {every: 20s, hold: 30s, min_requests: 100, steps: [10%, 50%, 100%], deadline: 1h, at_deadline: roll_back}
+judge: {min_evidence: 15s}
 soak: 5m
 """
 
@@ -51,16 +52,33 @@ class HandClock:
 
 @dataclass
 class Given:
-    """Evidence as data."""
+    """Evidence as data: every whole interval that is asked for shows the same counts."""
 
-    found: Sequence[Interval] | Blind = ()
-    readings: dict[str, float] = field(default_factory=lambda: {"kv_cache": 0.1})
+    each: Interval | Blind | None = None
+    readings: dict[str, float] = field(default_factory=lambda: {"kv_cache": 0.1, "target_started": 500.0})
 
     def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
-        return self.found
+        return self.complete_intervals(route, since_s=since_s, now_s=now_s)
+
+    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:
+        if isinstance(self.each, Blind) or self.each is None:
+            return self.each or ()
+        whole = int((now_s - since_s) / every_s + 1e-9)
+        starts = [since_s + every_s * index for index in range(whole)]
+        return tuple(self.each.model_copy(update={"start_s": start, "end_s": start + every_s}) for start in starts)
 
     def read(self, gate: str, promql: str) -> Reading | Blind:
         return Reading(gate=gate, value=self.readings[gate]) if gate in self.readings else Blind(gate=gate, why="no such series")
+
+
+@dataclass
+class Source:
+    """A source that could take everything back, until it could not."""
+
+    state: Ready | NotReady = field(default_factory=Ready)
+
+    def stands_ready(self) -> Ready | NotReady:
+        return self.state
 
 
 @dataclass
@@ -77,15 +95,15 @@ def fast(requests: int) -> Histogram:
     return ((50.0, requests), (float("inf"), requests))
 
 
-def good(requests: int = 500) -> tuple[Interval, ...]:
+def good(requests: int = 500) -> Interval:
     counts = Counts(requests=requests, errors=0, ttft=fast(requests), duration=fast(requests))
-    return (Interval(start_s=TS0, end_s=TS0 + 15, source=counts, target=counts),)
+    return Interval(start_s=TS0, end_s=TS0 + 15, source=counts, target=counts)
 
 
-def failing(requests: int = 500, errors: int = 100) -> tuple[Interval, ...]:
+def failing(requests: int = 500, errors: int = 100) -> Interval:
     well = Counts(requests=requests, ttft=fast(requests), duration=fast(requests))
     ill = Counts(requests=requests, errors=errors, ttft=fast(requests), duration=fast(requests))
-    return (Interval(start_s=TS0, end_s=TS0 + 15, source=well, target=ill),)
+    return Interval(start_s=TS0, end_s=TS0 + 15, source=well, target=ill)
 
 
 def free_port() -> int:
@@ -110,7 +128,15 @@ def rehearsed(home: Home) -> tuple[Desk, Given, HandClock]:
     """A migration that is ready to ramp, its route at share 0."""
     plan = parse_plan(PLAN, origin="test", folder=Path("/")).plan
     given, clock = Given(), HandClock()
-    desk = Desk(plan=plan, journal=SqlJournal(home.journal), router=EnvoyRouter(home.router), metrics=given, watchman=Post(), clock=clock)
+    desk = Desk(
+        plan=plan,
+        journal=SqlJournal(home.journal),
+        router=EnvoyRouter(home.router),
+        metrics=given,
+        watchman=Post(),
+        standby=Source(),
+        clock=clock,
+    )
     first = MigrationState(name=MIGRATION, plan_digest="d", phase_since_s=TS0, share_since_s=TS0)
     state = desk.journal.begin(first, PLAN)
     desk.router.apply(ModelRoute(name=ROUTE, models=("lab:latest",)), expect=desk.router.table().generation)

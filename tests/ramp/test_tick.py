@@ -3,15 +3,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ramp_desk import MIGRATION, ROUTE, Given, HandClock, Post, failing, good, rehearsed, start_envoy
+from ramp_desk import MIGRATION, ROUTE, Given, HandClock, Post, Source, failing, good, rehearsed, start_envoy
 
 from crossfade import processes
 from crossfade.errors import StaleWriter, Tripped
 from crossfade.judge.evidence import Blind
-from crossfade.ports import Unwatched
-from crossfade.ramp.logbook import Because, Desk, Ruling
+from crossfade.judge.state import JudgeState
+from crossfade.judge.verdict import Decision
+from crossfade.ports import NotReady, Unwatched
+from crossfade.ramp.gatekeeper import rule
+from crossfade.ramp.logbook import Because, Desk, Ruling, ShareMove
+from crossfade.ramp.reconcile import reconcile
+from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
-from crossfade.ramp.tick import reconcile, tick
+from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
 
 
@@ -34,7 +39,7 @@ def in_force(desk: Desk) -> int:
 def test_good_evidence_goes_over_step_by_step_and_finishes_after_the_soak(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     shares = []
-    given.found = good()
+    given.each = good()
     for _ in range(40):
         ticked = tick(desk, MIGRATION)
         shares.append(in_force(desk))
@@ -48,7 +53,7 @@ def test_good_evidence_goes_over_step_by_step_and_finishes_after_the_soak(ready:
 
 def test_a_share_rises_by_one_step_at_most_and_not_before_its_hold_time(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
-    given.found = good()
+    given.each = good()
     assert tick(desk, MIGRATION).did == "moved"
     clock.sleep(5)
     assert tick(desk, MIGRATION).did == "held"
@@ -58,17 +63,17 @@ def test_a_share_rises_by_one_step_at_most_and_not_before_its_hold_time(ready: t
 def test_too_few_requests_hold(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     tick(desk, MIGRATION)
-    given.found = good(requests=40)
+    given.each = good(requests=40)
     clock.sleep(60)
     ticked = tick(desk, MIGRATION)
     assert ticked.did == "held"
-    assert "40" in ticked.reason
+    assert "not yet proven" in ticked.reason
 
 
 def test_blindness_holds_and_says_why(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     tick(desk, MIGRATION)
-    given.found = Blind(gate="requests", why="Prometheus does not answer")
+    given.each = Blind(gate="requests", why="Prometheus does not answer")
     clock.sleep(60)
     ticked = tick(desk, MIGRATION)
     assert (ticked.did, in_force(desk)) == ("held", 1000)
@@ -77,7 +82,7 @@ def test_blindness_holds_and_says_why(ready: tuple[Desk, Given, HandClock]) -> N
 
 def test_no_share_rises_while_nobody_would_bring_users_back(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, _ = ready
-    given.found = good()
+    given.each = good()
     ticked = tick(dataclasses.replace(desk, watchman=Post(Unwatched("the guard last looked 40 s ago"))), MIGRATION)
     assert (ticked.did, in_force(desk)) == ("held", 0)
     assert "40 s ago" in ticked.reason
@@ -86,7 +91,7 @@ def test_no_share_rises_while_nobody_would_bring_users_back(ready: tuple[Desk, G
 def test_errors_roll_back_latch_and_end_the_attempt(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     tick(desk, MIGRATION)
-    given.found = failing()
+    given.each = failing()
     clock.sleep(60)
     assert tick(desk, MIGRATION).did == "rolled_back"
     assert in_force(desk) == 0
@@ -100,7 +105,7 @@ def test_errors_roll_back_latch_and_end_the_attempt(ready: tuple[Desk, Given, Ha
 def test_a_promql_gate_alone_stops_the_first_step(ready: tuple[Desk, Given, HandClock], gate_value: float | None) -> None:
     desk, given, _ = ready
     given.readings = {} if gate_value is None else {"kv_cache": gate_value}
-    given.found = good()
+    given.each = good()
     ticked = tick(desk, MIGRATION)
     assert (ticked.did, in_force(desk)) == ("held", 0)
     assert "kv_cache" in ticked.reason
@@ -110,7 +115,7 @@ def test_a_tick_after_the_guard_tripped_follows_it_and_never_raises(ready: tuple
     desk, given, clock = ready
     tick(desk, MIGRATION)
     desk.router.trip(ROUTE, why="guard saw errors", by="guard", at_s=clock.now_s())
-    given.found = good()
+    given.each = good()
     clock.sleep(60)
     ticked = tick(desk, MIGRATION)
     assert (ticked.did, in_force(desk)) == ("rolled_back", 0)
@@ -122,7 +127,7 @@ def test_a_raise_nobody_wrote_down_is_taken_back(ready: tuple[Desk, Given, HandC
     tick(desk, MIGRATION)
     table = desk.router.table()
     desk.router.apply(table.route(ROUTE).model_copy(update={"share_bp": 5000}), expect=table.generation)  # a tick died after this
-    given.found = good(requests=10)
+    given.each = good(requests=10)
     clock.sleep(60)
     assert tick(desk, MIGRATION).did == "held"
     assert in_force(desk) == 1000
@@ -133,7 +138,7 @@ def test_a_lowered_route_file_is_a_rollback_not_something_to_repair(ready: tuple
     tick(desk, MIGRATION)
     table = desk.router.table()
     desk.router.apply(table.route(ROUTE).model_copy(update={"share_bp": 0}), expect=table.generation)
-    given.found = good()
+    given.each = good()
     clock.sleep(60)
     assert tick(desk, MIGRATION).did == "rolled_back"
     assert in_force(desk) == 0
@@ -142,20 +147,32 @@ def test_a_lowered_route_file_is_a_rollback_not_something_to_repair(ready: tuple
 def test_a_hold_past_the_deadline_does_what_the_plan_says(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     tick(desk, MIGRATION)
-    given.found = good(requests=10)
+    given.each = good(requests=0)
     clock.sleep(3700)
     ticked = tick(desk, MIGRATION)
     assert ticked.did == "rolled_back"
     assert "deadline" in ticked.reason
 
 
+@pytest.mark.parametrize(("at_deadline", "did", "paused"), [("hold", "held", ""), ("ask", "held", "the plan's deadline")])
+def test_a_deadline_is_never_a_promotion(ready: tuple[Desk, Given, HandClock], at_deadline: str, did: str, paused: str) -> None:
+    desk, given, clock = ready
+    tick(desk, MIGRATION)
+    given.each = good(requests=0)
+    clock.sleep(3700)
+    plan = desk.plan.model_copy(update={"ramp": desk.plan.ramp.model_copy(update={"at_deadline": at_deadline})})
+    ticked = tick(dataclasses.replace(desk, plan=plan), MIGRATION)
+    assert (ticked.did, ticked.state.paused_by, in_force(desk)) == (did, paused, 1000)
+
+
 def test_a_breach_in_the_soak_still_rolls_back(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
-    given.found = good()
+    given.each = good()
     while desk.journal.state(MIGRATION).phase is not Phase.SOAKING:
         tick(desk, MIGRATION)
         clock.sleep(40)
-    given.found = failing()
+    given.each = failing()
+    clock.sleep(40)
     assert tick(desk, MIGRATION).did == "rolled_back"
     assert in_force(desk) == 0
 
@@ -171,37 +188,127 @@ def test_rolling_back_twice_is_the_same_as_once(ready: tuple[Desk, Given, HandCl
 
 
 def test_every_decision_in_the_journal_can_be_judged_again(ready: tuple[Desk, Given, HandClock]) -> None:
-    from crossfade.judge.gate import judge
-
     desk, given, clock = ready
-    given.found = good()
+    given.each = good()
+    for _ in range(4):
+        tick(desk, MIGRATION)
+        clock.sleep(40)
+    given.each = failing()
+    tick(desk, MIGRATION)
+    entries = desk.journal.entries(MIGRATION)
+    assert sum(entry.kind == "decision" for entry in entries) == 5
+    assert rejudge(entries) == []
+
+
+def test_a_ruling_that_was_tampered_with_is_found(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    given.each = failing(errors=3)
     for _ in range(3):
         tick(desk, MIGRATION)
         clock.sleep(40)
-    rulings = [Ruling.model_validate_json(entry.body) for entry in desk.journal.entries(MIGRATION) if entry.kind == "decision"]
-    assert len(rulings) == 3
-    assert all(judge(ruling.gates, ruling.ramp, ruling.evidence) == ruling.verdict for ruling in rulings)
+    entries = list(desk.journal.entries(MIGRATION))
+    at = max(number for number, entry in enumerate(entries) if entry.kind == "decision")
+    ruling = Ruling.model_validate_json(entries[at].body)
+    said = Decision.HOLD if ruling.verdict.decision is Decision.PROMOTE else Decision.PROMOTE
+    other = ruling.verdict.model_copy(update={"decision": said})
+    entries[at] = dataclasses.replace(entries[at], body=ruling.model_copy(update={"verdict": other}).model_dump_json())
+    (difference,) = rejudge(entries)
+    assert difference.entry == entries[at].id
+
+
+def test_a_tick_killed_between_ruling_and_acting_is_repeated_with_the_same_verdict(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    tick(desk, MIGRATION)
+    given.each = good()
+    clock.sleep(61)
+    state = reconcile(desk, MIGRATION)
+    killed = rule(desk, state, "step")  # and nothing after it
+    again = tick(desk, MIGRATION)
+    assert killed.verdict.decision is Decision.PROMOTE
+    assert (again.did, in_force(desk)) == ("moved", 5000)
+    assert again.ruled is not None
+    assert again.ruled.evidence.intervals == ()
+
+
+def test_a_raise_the_router_shows_and_whose_author_died_stands(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, _, _ = ready
+    state = desk.journal.state(MIGRATION)
+    table = desk.router.table()
+    raised = table.route(ROUTE).model_copy(update={"share_bp": 1000})
+    desk.move(state, "intent", "share", ShareMove(route=raised, generation=table.generation, why="proven", step=0))
+    desk.router.apply(raised, expect=table.generation)  # killed here
+    settled = reconcile(desk, MIGRATION)
+    assert (settled.phase, settled.step, settled.share_bp, in_force(desk)) == (Phase.RAMPING, 0, 1000, 1000)
+
+
+def test_a_step_down_whose_author_died_is_finished_and_no_rollback(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    state, table = desk.journal.state(MIGRATION), desk.router.table()
+    lowered = table.route(ROUTE).model_copy(update={"share_bp": 1000})
+    desk.move(state, "intent", "share", ShareMove(route=lowered, generation=table.generation, why="person", step=0))
+    desk.router.apply(lowered, expect=table.generation)  # killed here
+    settled = reconcile(desk, MIGRATION)
+    assert (settled.phase, settled.share_bp, in_force(desk)) == (Phase.RAMPING, 1000, 1000)
+
+
+def test_a_target_that_was_started_anew_begins_again_at_the_first_step_with_half_the_budget(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(20)
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, ticked.state.step, in_force(desk)) == ("back", 0, 1000)
+    memory = JudgeState.model_validate_json(desk.journal.recall(MIGRATION, "judge"))
+    assert (memory.key, memory.budget) == ("1@2000", 0.025)
+    clock.sleep(61)
+    assert tick(desk, MIGRATION).did == "moved"
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_not_knowing_when_the_target_started_is_no_restart(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    del given.readings["target_started"]
+    clock.sleep(20)
+    assert tick(desk, MIGRATION).did == "held"
+    assert in_force(desk) == 5000
+
+
+def test_no_share_rises_while_the_source_could_not_take_everything_back(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, _ = ready
+    given.each = good()
+    ticked = tick(dataclasses.replace(desk, standby=Source(NotReady("it did not keep lab:latest in memory"))), MIGRATION)
+    assert (ticked.did, in_force(desk)) == ("held", 0)
+    assert "did not keep" in ticked.reason
+
+
+def at_half(desk: Desk, given: Given, clock: HandClock) -> None:
+    given.each = good()
+    tick(desk, MIGRATION)
+    clock.sleep(61)
+    assert tick(desk, MIGRATION).state.share_bp == 5000
 
 
 def test_the_first_share_does_not_rise_blind_even_when_no_gate_guards_the_ramp(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, _ = ready
     unguarded = desk.plan.model_copy(update={"gates": {"error_rate": desk.plan.gates["error_rate"]}})
-    given.found = Blind(gate="requests", why="Prometheus does not answer")
+    given.each = Blind(gate="requests", why="Prometheus does not answer")
     assert tick(dataclasses.replace(desk, plan=unguarded), MIGRATION).did == "held"
     assert in_force(desk) == 0
 
 
 def test_blind_ticks_do_not_count_as_soak(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
-    given.found = good()
+    given.each = good()
     while desk.journal.state(MIGRATION).phase is not Phase.SOAKING:
         tick(desk, MIGRATION)
         clock.sleep(40)
-    given.found = Blind(gate="requests", why="Prometheus does not answer")
+    given.each = Blind(gate="requests", why="Prometheus does not answer")
     for _ in range(20):
         clock.sleep(60)
         assert tick(desk, MIGRATION).did == "held"
-    given.found = good()
+    given.each = good()
     clock.sleep(60)
     assert tick(desk, MIGRATION).state.phase is Phase.SOAKING
 
@@ -215,14 +322,14 @@ def test_a_reconcile_between_a_raise_and_its_record_wins_and_nobody_rolls_back(r
     assert reconcile(desk, MIGRATION).share_bp == 1000
     with pytest.raises(StaleWriter):
         desk.move(state.with_step(1, 5000, now_s=clock.now_s(), because="late"), "outcome", "share", Because(why="late"))
-    given.found = good()
+    given.each = good()
     clock.sleep(60)
     assert (tick(desk, MIGRATION).did, in_force(desk)) == ("moved", 5000)
 
 
 def test_a_migration_found_at_everything_but_not_cut_over_is_cut_over(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, _ = ready
-    given.found = good()
+    given.each = good()
     table = desk.router.table()
     desk.router.apply(table.route(ROUTE).model_copy(update={"share_bp": 10_000}), expect=table.generation)
     state = desk.journal.state(MIGRATION).with_step(2, 10_000, now_s=1.0, because="an older version wrote two transactions")

@@ -1,0 +1,86 @@
+"""Ticks that hang. A worker and its run killed together leave the run RUNNING for ever, and the schedule's limit of 1 with it.
+
+Only Prefect's record is changed. Should the process live after all, it moves nothing wrongly: the journal's versions and the route
+table's generations refuse whoever is late.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crossfade.guard.prefect_http import PrefectHttp, epoch_s
+from crossfade.rollout.names import migration_of
+
+RAMP_FLOW = "ramp"
+"""The flow whose deployments are the ticks of one migration each."""
+
+SHORTEST_S = 60.0
+"""No run is reaped before it is this old: a busy machine takes half a minute to start one, whatever the interval."""
+
+_INTERVALS = 2
+_OTHERWISE_S = 300.0
+"""Taken for the interval of a schedule that has none, like one written as cron."""
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """A run that was set crashed."""
+
+    migration: str
+    run: str
+    why: str
+
+
+class Reaper:
+    """Finds ramp runs that sit in RUNNING or PENDING beyond two intervals of their schedule, and sets them CRASHED."""
+
+    def __init__(self, prefect: PrefectHttp, *, shortest_s: float = SHORTEST_S) -> None:
+        self._prefect, self._shortest_s = prefect, shortest_s
+
+    def reap(self, *, mine: Callable[[str], bool], now_s: float) -> list[Reaped]:
+        """Set what hangs crashed, of the migrations that are `mine`; raises Unreachable when Prefect does not answer.
+
+        Ages are taken by the server's clock, `now_s` is ours for a server that tells no time. Prefect answers a refused change with
+        200 as well: only one that says ACCEPT has freed the place.
+        """
+        found = self._prefect.post("/deployments/filter", {"flows": {"name": {"any_": [RAMP_FLOW]}}}).found
+        ramps = {str(ramp["id"]): ramp for ramp in found if mine(_migration(ramp))}
+        if not ramps:
+            return []
+        hanging = {"deployments": {"id": {"any_": list(ramps)}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}
+        answer = self._prefect.post("/flow_runs/filter", hanging)
+        server_s = now_s if math.isnan(answer.server_s) else answer.server_s
+        return list(self._reaped(answer.found, ramps, server_s))
+
+    def _reaped(self, runs: Iterable[Mapping[str, Any]], ramps: Mapping[str, Mapping[str, Any]], now_s: float) -> Iterable[Reaped]:
+        for run in runs:
+            ramp = ramps[str(run["deployment_id"])]
+            allowed_s = max(self._shortest_s, _INTERVALS * _interval_s(ramp))
+            age_s = now_s - epoch_s(str(run["state"]["timestamp"]))
+            if age_s <= allowed_s:
+                continue
+            why = f"run {run['name']} sat in {run['state']['type']} for {age_s:.0f} s, over the {allowed_s:.0f} s it may"
+            crashed = {"type": "CRASHED", "name": "Crashed", "message": f"Set by Crossfade's guard: {why}."}
+            answer = self._prefect.post(f"/flow_runs/{run['id']}/set_state", {"state": crashed}).found
+            if answer["status"] == "ACCEPT":
+                yield Reaped(_migration(ramp), str(run["id"]), why)
+
+
+def _migration(ramp: Mapping[str, Any]) -> str:
+    return str((ramp.get("parameters") or {}).get("migration") or migration_of(str(ramp["name"])))
+
+
+def _interval_s(ramp: Mapping[str, Any]) -> float:
+    """The shortest interval the deployment is scheduled at."""
+    schedules = [one["schedule"] for one in ramp.get("schedules") or []]
+    intervals = [float(schedule["interval"]) for schedule in schedules if schedule.get("interval")]
+    return min(intervals, default=_OTHERWISE_S)
+
+
+def body(reaped: Reaped) -> str:
+    """Body of the journal's note."""
+    return json.dumps({"why": reaped.why, "run": reaped.run})

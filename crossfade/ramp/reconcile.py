@@ -1,0 +1,86 @@
+"""Journal and route folder brought to agree, without ever raising a share in force. Done at every start and tick.
+
+| found | done |
+|---|---|
+| a latch, or a rollback that was begun | the rollback is finished |
+| the route lower than the journal, as a written intent wanted it | the intent's author died: it is written down as done |
+| the route lower than the journal, and nobody wrote why | somebody rolled back by hand: so does the journal |
+| the route higher, as a written intent wanted it, and the router itself shows it | the intent's author died after its write: it stands |
+| the route higher otherwise | the route goes back to what the journal knows, and the step is judged afresh |
+
+The journal's version is taken first, so that a tick which is just writing its own move down loses, and does not believe in a share that
+is no longer in force.
+"""
+
+from __future__ import annotations
+
+from crossfade.errors import Unreachable
+from crossfade.failpoints import reach
+from crossfade.plan.units import format_share
+from crossfade.ramp.logbook import Desk, ShareMove
+from crossfade.ramp.rollback import roll_back
+from crossfade.rollout.names import route_name
+from crossfade.rollout.phases import Phase
+from crossfade.rollout.routes import FULL_BP, ModelRoute
+from crossfade.rollout.state import MigrationState
+
+_LOOKED_AT = frozenset({Phase.REHEARSED, Phase.RAMPING, Phase.CUT_OVER, Phase.SOAKING, Phase.ROLLING_BACK})
+
+
+def reconcile(desk: Desk, migration: str) -> MigrationState:
+    """The state that journal and route agree on; raises StaleWriter when somebody else is settling it."""
+    state, route = desk.journal.state(migration), route_name(migration)
+    if state.phase not in _LOOKED_AT:
+        return state
+    latch = desk.router.latches().get(route)
+    if latch or state.phase is Phase.ROLLING_BACK:
+        return roll_back(desk, migration, why=latch.why if latch else state.because, by=latch.by if latch else "tick").state
+    table = desk.router.table()
+    in_force = table.route(route)
+    if in_force.share_bp == state.share_bp:
+        return state
+    meant = _unfinished_intent(desk, state, in_force)
+    if in_force.share_bp < state.share_bp:
+        if meant is not None:
+            return _write_down(desk, state, meant)
+        why = f"the route folder has {format_share(in_force.share_bp)} although the journal says {format_share(state.share_bp)}"
+        return roll_back(desk, migration, why=why, by="tick").state
+    if meant is not None and _router_shows(desk, in_force):
+        return _write_down(desk, state, meant)
+    return _lower(desk, state, in_force, table.generation)
+
+
+def _unfinished_intent(desk: Desk, state: MigrationState, in_force: ModelRoute) -> ShareMove | None:
+    """The newest intent, when nothing followed it and it wanted just what is in force."""
+    newest = desk.newest_move(state)
+    if newest is None or newest[0] != "intent":
+        return None
+    meant = newest[1]
+    return meant if meant.step >= 0 and meant.route.share_bp == in_force.share_bp else None
+
+
+def _router_shows(desk: Desk, in_force: ModelRoute) -> bool:
+    try:
+        return desk.router.observed().route(in_force.name).share_bp == in_force.share_bp
+    except (Unreachable, KeyError):
+        return False
+
+
+def _write_down(desk: Desk, state: MigrationState, meant: ShareMove) -> MigrationState:
+    why = f"{meant.why}; written down later, because its author died"
+    moved = state.with_step(meant.step, meant.route.share_bp, now_s=desk.clock.now_s(), because=why)
+    if meant.route.share_bp == FULL_BP:
+        moved = moved.with_phase(Phase.CUT_OVER, now_s=desk.clock.now_s(), because="the router shows 100 % on the target")
+    reach("before-settling")
+    return desk.move(moved, "outcome", "share", meant.model_copy(update={"why": why}))
+
+
+def _lower(desk: Desk, state: MigrationState, in_force: ModelRoute, generation: int) -> MigrationState:
+    lowered = in_force.with_at_most(state.share_bp, in_force.shadow_bp)
+    why = f"the router had {format_share(in_force.share_bp)}, the journal {format_share(state.share_bp)}: the lower one holds"
+    state = desk.move(state, "intent", "reconcile", ShareMove(route=lowered, generation=generation, why=why))
+    reach("before-lowering")
+    applied = desk.router.apply(lowered, expect=generation)
+    reach("after-lowering")
+    desk.write(state, "outcome", "reconcile", ShareMove(route=lowered, generation=applied.table.generation, why=why))
+    return state

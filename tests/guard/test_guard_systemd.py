@@ -1,0 +1,46 @@
+"""The unit is one that systemd understands, and the guard speaks its protocol."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossfade.guard.systemd import notify
+from crossfade.home import CHECKOUT
+
+UNIT = CHECKOUT / "deployments" / "systemd" / "crossfade-guard.service"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed, so the unit cannot be verified")
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    """Verified with this interpreter and user in the place of those of a real host, which systemd-analyze looks for."""
+    text = UNIT.read_text()
+    assert "/opt/crossfade/.venv/bin/python" in text
+    copy = tmp_path / UNIT.name
+    copy.write_text(text.replace("/opt/crossfade/.venv/bin/python", sys.executable).replace("=crossfade\n", "=root\n"))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert not said, done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_states_arrive_at_the_managers_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in (str(tmp_path / "notify"), f"@crossfade-test-{tmp_path.name}-{id(tmp_path)}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.settimeout(10)
+            manager.bind(address.replace("@", "\0", 1))
+            monkeypatch.setenv("NOTIFY_SOCKET", address)
+            notify("READY=1\nWATCHDOG=1")
+            assert manager.recv(100) == b"READY=1\nWATCHDOG=1"
+
+
+def test_without_a_manager_or_with_a_dead_one_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    notify("READY=1")
