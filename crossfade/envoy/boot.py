@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,9 @@ import psutil
 
 from crossfade.envoy.stack import Json, Stack
 from crossfade.errors import PermanentError
+
+_NAMELESS_S = 2.0
+"""Between the moment a starter is told that its child runs and the one in which the kernel shows the child's arguments."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Boot:
     def of_process(cls, pid: int) -> Self:
         """Whose process this is, by the file it was started with; raises PermanentError when that says nothing."""
         try:
-            command = psutil.Process(pid).cmdline()
+            command = _command(psutil.Process(pid))
             return cls.read(Path(command[command.index("-c") + 1]).read_text())
         except (psutil.Error, ValueError, IndexError, OSError) as error:
             raise PermanentError(f"cannot tell which router process {pid} is ({error}); stop it and start it again") from None
@@ -76,6 +80,14 @@ class Boot:
             "cluster": "crossfade",
             "metadata": {"boot": self.id, "metrics_listen": self.metrics_listen, "asked": list(self.asked)},
         }
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Its command line; a process that has only just been started has none for a moment."""
+    deadline = time.monotonic() + _NAMELESS_S
+    while not (command := process.cmdline()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return command
 
 
 def _asked(stack: Stack) -> tuple[str, str, str]:

@@ -77,13 +77,15 @@ def dismiss(program: Program, folder: RouteFolder, home: Home) -> None:
 
 
 def tidy(folder: RouteFolder, home: Home) -> None:
-    """Tell Prometheus who is there, and remove the files of those who are not."""
+    """Tell Prometheus who is there, and remove the files of those who are not; none while there is one that cannot be told."""
     boots = []
-    for program in (*(processes.find(name, home.processes) for name in (NAME, NEXT)), *draining(home)):
+    there = [found for name in (NAME, NEXT) if (found := processes.find(name, home.processes))] + draining(home)
+    for program in there:
         with suppress(PermanentError):
-            boots += [Boot.of_process(program.pid)] if program else []
+            boots.append(Boot.of_process(program.pid))
     discovery.announce(folder, boots)
-    folder.keep_only(boots)
+    if len(boots) == len(there):
+        folder.keep_only(boots)
 
 
 def _continue_drain(replaced: Program, folder: RouteFolder, home: Home) -> None:

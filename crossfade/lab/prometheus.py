@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -75,7 +76,10 @@ def prometheus_binary(lab: Path, say: Say) -> Path:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise ToolMissing(f"Prometheus is not on PATH, and without apt-get it cannot be fetched here. {_WAYS}")
     lab.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="prometheus.", dir=lab) as partial:
+    with (lab / "prometheus.lock").open("a") as one_at_a_time, tempfile.TemporaryDirectory(prefix="prometheus.", dir=lab) as partial:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if _unpacked(lab).exists():  # somebody else fetched it while we waited
+            return _unpacked(lab)
         package = _download(lab, Path(partial), say)
         tree = Path(partial) / "tree"
         _run(["dpkg-deb", "-x", str(package), str(tree)], cwd=Path(partial))

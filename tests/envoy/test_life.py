@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from dataclasses import replace
 
 import pytest
 
-from crossfade.envoy import process
+from crossfade import processes
+from crossfade.envoy import crew, process
+from crossfade.envoy.folder import RouteFolder
 from crossfade.envoy.routefile import render
 from crossfade.envoy.stack import Stack
 from crossfade.errors import UserError
+from crossfade.home import Home
 
 
 def test_a_killed_router_comes_back_with_the_same_shares(rig):
@@ -71,3 +75,20 @@ def test_the_admin_socket_is_for_this_user_alone(rig):
 def test_a_folder_too_deep_for_a_socket_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match="too long for a unix socket"):
         Stack("127.0.0.1:1000", "127.0.0.1:1001", "127.0.0.1:1002", "127.0.0.1:1003", tmp_path / ("x" * 100))
+
+
+def test_files_are_kept_while_a_process_is_there_that_cannot_be_told(tmp_path):
+    """It may just have been started: the kernel shows its arguments a moment later than its starter goes on."""
+    home = Home(tmp_path)
+    folder = RouteFolder(home.router)
+    folder.prepare()
+    bootstrap = folder.path / "bootstrap-0123456789ab.json"
+    bootstrap.write_text("{}")
+    nameless = processes.start(crew.NEXT, ["sleep", "60"], records=home.processes, log=tmp_path / "log", env={"PATH": os.environ["PATH"]})
+    try:
+        crew.tidy(folder, home)
+        assert bootstrap.exists()
+    finally:
+        processes.stop(nameless, deadline_s=1)
+    crew.tidy(folder, home)
+    assert not bootstrap.exists()

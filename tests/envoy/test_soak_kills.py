@@ -170,7 +170,7 @@ def test_a_trip_that_stands_still_at_any_write_boundary_cannot_be_overtaken_by_a
 
     rising = threading.Thread(target=rise)
     rising.start()
-    rising.join(0.3)  # it waits for the lock when the trip holds it, which is what is wanted
+    rising.join(0.3 if latched else 20)  # once the latch is there it may wait for the trip's lock, which is what is wanted
     if ends == "killed":
         trip.kill()
     else:

@@ -121,7 +121,8 @@ class Stand:
 
         A test before may have broken it; an ejected target would turn slow answers into failed ones.
         """
-        eventually(self.target_is_healthy)
+        asked_s = time.time()
+        eventually(lambda: self.target_is_healthy(since_s=asked_s))
         change = ModelRoute(name=name, models=(name,), share_bp=share_bp, upstream=upstream)
         self.router.apply(change, expect=self.router.table().generation)
 
@@ -153,11 +154,12 @@ class Stand:
         """The share the router itself shows."""
         return self.router.observed().route(route).share_bp
 
-    def target_is_healthy(self) -> bool:
-        """Whether the router sends requests to the target, as Prometheus knows it."""
-        query = 'envoy_cluster_membership_healthy{envoy_cluster_name="target"}'
+    def target_is_healthy(self, *, since_s: float) -> bool:
+        """Whether the router sends requests to the target, as Prometheus has seen it since then."""
+        healthy = 'envoy_cluster_membership_healthy{envoy_cluster_name="target"}'
+        query = f"{healthy} >= 1 and timestamp({healthy}) >= {since_s}"
         answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": query}, trust_env=False).json()["data"]["result"]
-        return bool(answer) and all(float(series["value"][1]) >= 1 for series in answer)
+        return bool(answer)
 
     def counted(self, route: str) -> int:
         """Requests of a route that Prometheus has seen."""

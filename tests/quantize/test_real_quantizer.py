@@ -68,7 +68,7 @@ def correct_answers(tool, suite, tmp_path):
             drain_s=0,
         )
         launch = Launch(tuple(command(spec)), environment(spec, os.environ), port)
-        with closing(VllmTarget(f"http://127.0.0.1:{port}", timeout_s=30)) as client:
+        with closing(VllmTarget(f"http://127.0.0.1:{port}", timeout_s=120)) as client:
             target = runtime.start_target("quantized", launch)
             probe = partial(client.complete, "lab", "What is 4+6?", max_tokens=8)
             runtime.wait_ready(target, probe=probe, diagnose=diagnose, clock=SystemClock(), deadline_s=180, on_progress=print)
