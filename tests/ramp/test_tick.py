@@ -164,6 +164,9 @@ def test_a_deadline_is_never_a_promotion(ready: tuple[Desk, Given, HandClock], a
     plan = desk.plan.model_copy(update={"ramp": desk.plan.ramp.model_copy(update={"at_deadline": at_deadline})})
     ticked = tick(dataclasses.replace(desk, plan=plan), MIGRATION)
     assert (ticked.did, ticked.state.paused_by, in_force(desk)) == (did, paused, 1000)
+    assert "longer than the plan's deadline" in ticked.tell
+    clock.sleep(20)
+    assert tick(dataclasses.replace(desk, plan=plan), MIGRATION).tell == ""  # said once
 
 
 def test_a_breach_in_the_soak_still_rolls_back(ready: tuple[Desk, Given, HandClock]) -> None:
