@@ -33,7 +33,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def ruling(ruled: Ruled) -> str:
-    """A verdict as a table: gate, source, target, finding."""
-    rows = [(f.gate, f.source, f.target, str(f.decision), f.reason) for f in ruled.verdict.findings]
-    head = f"**{ruled.verdict.decision}** at `{ruled.evidence.boundary}`: {ruled.verdict.reason}\n\nNext: {ruled.verdict.next_action}\n\n"
-    return head + table(("gate", "source", "target", "verdict", "why"), rows)
+    """A verdict as a table: what each gate saw of both engines, the target's confidence sequence, and the evidence either way.
+
+    Evidence are e-values: for the target 1/beta is enough to go on, against it 1/alpha over all gates together rolls back.
+    """
+    verdict = ruled.verdict
+    rows = [
+        (f.gate, f.source, f.target, f.interval, _evidence(f.evidence_for), _evidence(f.evidence_against), str(f.decision), f.reason)
+        for f in verdict.findings
+    ]
+    head = f"**{verdict.decision}** at `{ruled.evidence.boundary}`: {verdict.reason}\n\nNext: {verdict.next_action}\n\n"
+    return head + table(_RULING, rows)
+
+
+_RULING = ("gate", "source", "target", "95% confidence sequence", "evidence for", "evidence against", "verdict", "why")
+
+
+def _evidence(value: float | None) -> str:
+    """Three digits; nothing where nothing is counted."""
+    return "" if value is None else f"{value:.3g}"

@@ -8,6 +8,8 @@ from datetime import timedelta
 from crossfade.errors import GateFailed
 from crossfade.judge.baseline import learn_baseline
 from crossfade.judge.evidence import Blind, Interval
+from crossfade.judge.rules import Rules
+from crossfade.ramp.foresight import doubts
 from crossfade.ramp.gatekeeper import count_since
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
@@ -36,9 +38,11 @@ def observe(bench: Bench, state: MigrationState) -> Report:
         *((f"clustering of {gate}", f"{rho:.2g}") for gate, rho in baseline.rho.items()),
     ]
     summary = f"the source answered {baseline.requests} requests in {baseline.seconds:.0f} s, {baseline.errors} errors"
-    thin = f"\n\n{baseline.widened}" if baseline.widened else ""
+    rules = Rules(gates=dict(bench.plan.gates), ramp=bench.plan.ramp, judge=bench.plan.judge, baseline=baseline)
+    said = (baseline.widened, *doubts(bench.desk.metrics, rules, route_name(bench.migration)))
+    notes = "".join(f"\n\n{one}" for one in said if one)
     native = "\n\n`/api/*` stays on the source for now: the translating sidecar is not built yet. Only `/v1/*` is shared."
-    return Report(summary, f"# Baseline of the source\n\n{table(('what', 'value'), rows)}{thin}{native}\n", baseline)
+    return Report(summary, f"# Baseline of the source\n\n{table(('what', 'value'), rows)}{notes}{native}\n", baseline)
 
 
 def _route_at_zero(bench: Bench, state: MigrationState) -> float:

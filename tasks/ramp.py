@@ -10,18 +10,21 @@ from crossfade.ramp.tick import tick as tick_once
 from crossfade.rollout.state import Attempt
 from crossfade.wiring import open_bench
 from tasks.artifacts import publish, ruling
+from tasks.notify import notify
 from tasks.quiet import quiet_task
 from tasks.stage import still_on
 
 
 @quiet_task("tick {attempt}")
 def tick(attempt: Attempt) -> Ticked:
-    """Judge the evidence since the last move and move at most one step."""
+    """Judge the evidence since the last move and move at most one step. A question, or a step past its deadline, goes to `notify:`."""
     bench = open_bench(attempt.migration)
     if bench.state().attempt != attempt.number:
         still_on(bench, attempt)
     ticked = tick_once(bench.desk, attempt.migration)
     head = f"# {attempt}: {ticked.did}, {format_share(ticked.state.share_bp)} on the target\n\n{ticked.reason}\n\n"
     publish(attempt.migration, "tick", head + (ruling(ticked.ruled) if ticked.ruled else ""), f"{ticked.did}: {ticked.reason}")
+    if ticked.tell:
+        notify(bench.plan.notify, f"Crossfade: {attempt.migration} needs a person", f"{attempt}: {ticked.tell}")
     get_run_logger().info("%s %s: %s", format_share(ticked.state.share_bp), ticked.did, ticked.reason)
     return ticked

@@ -98,11 +98,11 @@ def judge_digest() -> str:
 
 
 def jobs_of(file: ScenarioFile, rules: Sequence[str], replications: int) -> list[Job]:
-    """Every rule sees the same replications of each scenario."""
+    """Every rule sees the same replications of each scenario. An interrupted run has seen all scenarios in the replications it came to."""
     return [
         Job(rule, scenario, file.seed, first, min(BLOCK, replications - first))
-        for scenario in file.scenario
         for first in range(0, replications, BLOCK)
+        for scenario in file.scenario
         for rule in rules
     ]
 

@@ -250,7 +250,7 @@ class Plan(_Part):
     parity: ParityPlan = ParityPlan()
     ramp: RampPlan = RampPlan()
     soak: Seconds = 86_400.0
-    notify: tuple[str, ...] = Field((), description="Prefect notification blocks to tell of rollbacks, as `type/name` or a unique name.")
+    notify: tuple[str, ...] = Field((), description="Prefect blocks told of rollbacks and of questions, as `type/name` or a unique name.")
     note: str = Field("", description="Printed at the head of the report; says what this plan's confidence is worth.")
 
     @field_validator("models")

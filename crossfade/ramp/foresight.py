@@ -61,8 +61,18 @@ def gates_that_cannot_pass(metrics: Metrics, rules: Rules, route: str) -> tuple[
         else:
             bounds[measure] = seen
     coarse = too_coarse(rules.gates, rules.judge, bounds, rules.baseline) if bounds else ()
-    refused += [(one.gate, one.why) for one in coarse if _measure(one.gate) in bounds]
+    refused += [(one.gate, one.why.removeprefix(f"{one.gate}: ")) for one in coarse if _measure(one.gate) in bounds]
     return tuple(refused), tuple(unseen)
+
+
+def doubts(metrics: Metrics, rules: Rules, route: str) -> tuple[str, ...]:
+    """What would stop the ramp if it began now, a sentence each. Long before it, none of that is wrong for certain.
+
+    A name nobody has seen may be exported by what starts together with the target, so nothing is refused yet.
+    """
+    refused, unseen = gates_that_cannot_pass(metrics, rules, route)
+    named = (f"The ramp would be refused for its gate {gate}, unless that changes until the target runs: {why}" for gate, why in refused)
+    return (*named, *unseen)
 
 
 def as_table(rules: Rules, requests_per_s: float) -> Foreseen:

@@ -28,12 +28,16 @@ Did = Literal["moved", "held", "back", "rolled_back", "cut_over", "finished", "n
 
 @dataclass(frozen=True)
 class Ticked:
-    """What a tick did and why; `ruled` is absent when there was nothing to judge."""
+    """What a tick did and why; `ruled` is absent when there was nothing to judge.
+
+    `tell` is what a person should hear of now: a question, or a step past its deadline. Each is said once, not at every tick.
+    """
 
     state: MigrationState
     did: Did
     reason: str
     ruled: Ruled | None = None
+    tell: str = ""
 
 
 def tick(desk: Desk, migration: str) -> Ticked:
@@ -102,8 +106,9 @@ def _not_permitted(desk: Desk, ruled: Ruled, refused: Refused, step: int) -> Tic
     why, state = f"the gates promote, but {refused.why}", ruled.state
     share_bp = desk.plan.ramp.steps[step]
     if refused.subject == "approval" and state.asked_bp != share_bp:
-        state = desk.move(state.with_question(share_bp), "note", "approval", Because(why=why))
-    elif refused.subject != "approval":
+        asked = desk.move(state.with_question(share_bp), "note", "approval", Because(why=why))
+        return Ticked(asked, "held", why, ruled, tell=why)
+    if refused.subject != "approval":
         desk.write(state, "note", refused.subject, Because(why=why))
     return Ticked(state, "held", why, ruled)
 
@@ -118,9 +123,19 @@ def _held(desk: Desk, ruled: Ruled) -> Ticked:
             return Ticked(roll_back(desk, state.name, why=why, by="deadline").state, "rolled_back", why, ruled)
         case "ask":
             asked = desk.move(state.with_pause("the plan's deadline"), "note", "deadline", Because(why=why))
-            return Ticked(asked, "held", f"{why}. Paused: a person decides (resume, back or abort)", ruled)
+            said = f"{why}. Paused: a person decides (resume, back or abort)"
+            return Ticked(asked, "held", said, ruled, tell=said)
         case "hold":
-            return Ticked(state, "held", why, ruled)
+            return Ticked(state, "held", why, ruled, tell=_once_a_step(desk, state, "deadline", why))
+
+
+def _once_a_step(desk: Desk, state: MigrationState, subject: str, why: str) -> str:
+    """`why`, with a note in the journal, the first time at this share; afterwards nothing."""
+    last = desk.journal.entries(state.name, kind="note", subject=subject, attempt=state.attempt, newest=1)
+    if last and last[0].at_s >= state.share_since_s:
+        return ""
+    desk.write(state, "note", subject, Because(why=why))
+    return why
 
 
 def _soak(desk: Desk, ruled: Ruled) -> Ticked:

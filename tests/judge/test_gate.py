@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from judge_stand import RAMP, counts, evidence, intervals, judged, new, rules
+from judge_stand import RAMP, counts, evidence, histogram, intervals, judged, new, rules
 
-from crossfade.judge.evidence import Blind, Counts, Evidence, Reading
+from crossfade.judge.baseline import Baseline
+from crossfade.judge.evidence import Blind, Counts, Evidence, Histogram, Reading
 from crossfade.judge.gate import judge
 from crossfade.judge.verdict import Decision, Finding, Verdict
 from crossfade.plan.gates import ErrorRateGate, Gate, LatencyGate, PromqlGate
@@ -66,6 +67,34 @@ def test_a_bad_target_is_rolled_back_by_the_gate_it_fails_alone(gates: dict[str,
 )
 def test_of_several_gates_only_the_one_that_fails_condemns(bad: Counts, fails: str) -> None:
     verdict = judged(EVERY, intervals(bad, counts(900), 8)).verdict
+    assert [finding.gate for finding in verdict.findings if finding.decision is Decision.ROLL_BACK] == [fails]
+
+
+COMPARING: dict[str, Gate] = {
+    name: LatencyGate.model_construct(no_worse_than_source=1.3) for name in ("ttft_p50", "ttft_p95", "duration_p50", "duration_p95")
+} | ERRORS_RELATIVE
+ALIKE = histogram(fast=52, at_400=44, at_700=4)
+SLOWER_P50 = histogram(fast=20, at_400=76, at_700=4)
+SLOWER_P95 = histogram(fast=52, at_400=36, beyond=12)
+
+
+@pytest.mark.parametrize(
+    ("ttft", "duration", "errors", "fails"),
+    [
+        (SLOWER_P95, ALIKE, 0, "ttft_p95"),
+        (ALIKE, SLOWER_P95, 0, "duration_p95"),
+        (SLOWER_P50, ALIKE, 0, "ttft_p50"),
+        (ALIKE, SLOWER_P50, 0, "duration_p50"),
+        (ALIKE, ALIKE, 10, "error_rate"),
+    ],
+)
+def test_of_several_gates_that_compare_only_the_one_that_is_worse_condemns(
+    ttft: Histogram, duration: Histogram, errors: int, fails: str
+) -> None:
+    times = histogram(fast=500, at_400=450, at_700=50)
+    source = Counts(requests=1000, errors=5, ttft=times, duration=times)
+    by = rules(COMPARING).model_copy(update={"baseline": Baseline(ttft=times, duration=times)})
+    verdict = judge(by, new(), evidence(intervals(Counts(requests=100, errors=errors, ttft=ttft, duration=duration), source, 20))).verdict
     assert [finding.gate for finding in verdict.findings if finding.decision is Decision.ROLL_BACK] == [fails]
 
 

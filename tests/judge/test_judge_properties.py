@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_stand import RAMP, evidence, new, rules
 
+from crossfade.judge.evalues import one_sample
 from crossfade.judge.evidence import Counts, Histogram, Interval, sum_of, thinned
+from crossfade.judge.findings import log_against, log_for
 from crossfade.judge.gate import Rules, judge
 from crossfade.judge.histogram import quantile, slower_than
+from crossfade.judge.rules import Yardstick
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
 from crossfade.plan.gates import ErrorRateGate, Gate, LatencyGate
@@ -71,6 +75,29 @@ def test_more_errors_are_never_better(chosen: dict[str, Gate], seen: tuple[Inter
     worse = target.model_copy(update={"errors": min(target.errors + more, target.requests)})
     changed = (*seen[:at], seen[at].model_copy(update={"target": worse}), *seen[at + 1 :])
     assert BAD[decided(chosen, changed)] >= BAD[decided(chosen, seen)]
+
+
+@given(stretches(), st.data())
+def test_one_more_error_never_speaks_for_the_target_nor_less_against_it(seen: tuple[Interval, ...], data: st.DataObject) -> None:
+    """Below the verdict, where its rounding to three words hides nothing."""
+    both: dict[str, Gate] = {"error_rate": ErrorRateGate.model_construct(at_most=0.01, no_worse_than_source=2.0)}
+    at = data.draw(st.integers(0, len(seen) - 1))
+    target = seen[at].target
+    worse = target.model_copy(update={"errors": min(target.errors + 1, target.requests)})
+    changed = (*seen[:at], seen[at].model_copy(update={"target": worse}), *seen[at + 1 :])
+    before, after = (judge(rules(both), new(), evidence(one)).state for one in (seen, changed))
+    yardstick = Yardstick.of(rules(both))
+    assert after.e_log >= before.e_log - 1e-9
+    for test in yardstick.tests:
+        assert log_against(test, after, compares=True) >= log_against(test, before, compares=True) - 1e-9
+        assert log_for(test, after) <= log_for(test, before) + 1e-9
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 500)), min_size=1, max_size=8))
+def test_evidence_for_the_target_is_a_sum_that_no_split_into_intervals_changes(parts: list[tuple[int, int]]) -> None:
+    bad, well = (sum(part) for part in zip(*parts, strict=True))
+    split = sum(one_sample(bad, bad + well, 0.01, 0.002) for bad, well in parts)
+    assert split == pytest.approx(one_sample(bad, bad + well, 0.01, 0.002), abs=1e-9)
 
 
 @given(gates(), counts(), times, st.integers(0, len(BOUNDS) - 2), st.integers(0, 200))

@@ -129,10 +129,13 @@ def test_a_share_that_wants_approval_waits_and_no_answer_is_no(ready: Ready) -> 
     desk, _, clock = ready
     asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
     assert tick(asking, MIGRATION).did == "moved"
+    told = []
     for _ in range(5):
         clock.sleep(61)
         ticked = tick(asking, MIGRATION)
+        told.append(ticked.tell)
         assert (ticked.did, in_force(desk)) == ("held", 1000)
+    assert [bool(one) for one in told] == [True, False, False, False, False]
     assert "crossfade ramp approve" in ticked.reason
     assert len(desk.journal.entries(MIGRATION, kind="note", subject="approval")) == 1
     orders.approve(asking, MIGRATION, **WHO)

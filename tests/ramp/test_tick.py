@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ramp_desk import MIGRATION, ROUTE, Given, HandClock, Post, Source, failing, good, rehearsed, start_envoy
+from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Post, Source, failing, good, rehearsed, start_envoy
 
 from crossfade import processes
 from crossfade.errors import StaleWriter, Tripped
@@ -18,6 +18,7 @@ from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
 from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
+from crossfade.rollout.state import MigrationState
 
 
 @pytest.fixture
@@ -163,6 +164,9 @@ def test_a_deadline_is_never_a_promotion(ready: tuple[Desk, Given, HandClock], a
     plan = desk.plan.model_copy(update={"ramp": desk.plan.ramp.model_copy(update={"at_deadline": at_deadline})})
     ticked = tick(dataclasses.replace(desk, plan=plan), MIGRATION)
     assert (ticked.did, ticked.state.paused_by, in_force(desk)) == (did, paused, 1000)
+    assert "longer than the plan's deadline" in ticked.tell
+    clock.sleep(20)
+    assert tick(dataclasses.replace(desk, plan=plan), MIGRATION).tell == ""  # said once
 
 
 def test_a_breach_in_the_soak_still_rolls_back(ready: tuple[Desk, Given, HandClock]) -> None:
@@ -355,3 +359,28 @@ def test_a_rollback_before_any_traffic_ends_at_the_source(tmp_path: Path, phase:
         assert (back.state.phase, in_force(desk)) == (Phase.ROLLED_BACK, 0)
     finally:
         processes.stop(envoy, deadline_s=5)
+
+
+def test_a_new_attempt_begins_from_no_evidence_and_with_half_the_error_budget_of_the_one_before(
+    ready: tuple[Desk, Given, HandClock],
+) -> None:
+    desk, given, clock = ready
+    for attempt, budget in ((1, 0.05), (2, 0.025), (3, 0.0125)):
+        given.each = good()
+        assert tick(desk, MIGRATION).did == "moved"
+        memory = JudgeState.model_validate_json(desk.journal.recall(MIGRATION, "judge"))
+        assert (memory.key, memory.budget, memory.requests, memory.rollback) == (f"{attempt}@500", budget, 0, {})
+        given.each = failing()
+        clock.sleep(60)
+        assert tick(desk, MIGRATION).did == "rolled_back"
+        begin_again(desk, clock)
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def begin_again(desk: Desk, clock: HandClock) -> None:
+    """A person begins the next attempt, which comes as far as its ramp."""
+    desk.router.resume(ROUTE)
+    first = MigrationState(name=MIGRATION, plan_digest="d", phase_since_s=clock.now_s(), share_since_s=clock.now_s())
+    state = desk.journal.begin(first, PLAN)
+    for phase in ("assessed", "observing", "downloaded", "quantized", "serving", "proven", "rehearsed"):
+        state = desk.enter(state, Phase(phase), "test")
