@@ -140,6 +140,15 @@ def rollback(name: Name, why: Annotated[str, typer.Option(help="Goes into latch 
 
 
 @app.command()
+def tick(name: Name) -> None:
+    """Judge a migration once and move it at most one step, as its schedule does; needs no Prefect."""
+    from crossfade.tick_command import tick_once
+
+    use_lab_if_it_is_up()
+    _say(tick_once(name))
+
+
+@app.command()
 def guard(
     listen: Annotated[str, typer.Option(help="Where alerts, /healthz and /metrics are served; `off` for nowhere.")] = "",
 ) -> None:

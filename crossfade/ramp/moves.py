@@ -30,7 +30,9 @@ def move_to_step(desk: Desk, state: MigrationState, step: int, why: str) -> Migr
     if share_bp == FULL_BP:  # one transaction: a migration at 100 % that is not cut over would have no next step to judge
         moved = moved.with_phase(Phase.CUT_OVER, now_s=desk.clock.now_s(), because="the router shows 100 % on the target")
     outcome = ShareMove(route=route, generation=applied.table.generation, seconds=applied.seconds, why=said, step=step)
-    return desk.move(moved, "outcome", "share", outcome)
+    settled = desk.move(moved, "outcome", "share", outcome)
+    reach("after-outcome")
+    return settled
 
 
 def _at_share(desk: Desk, route: ModelRoute, share_bp: int) -> ModelRoute:

@@ -16,6 +16,7 @@ from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
 from crossfade.ramp.rollback import roll_back
 from crossfade.ramp.rulebook import opened, rules_of
+from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import FULL_BP
 from crossfade.rollout.state import MigrationState
@@ -149,5 +150,7 @@ def _soak(desk: Desk, ruled: Ruled) -> Ticked:
         reason = why if counts else f"{why}; this tick does not count: {not_counted}"
         return Ticked(desk.move(soaked, "outcome", "soak", Because(why=reason)), "held", reason, ruled)
     reach("before-finished")
+    if route_name(state.name) in desk.router.latches():  # the last look before the source may go
+        return Ticked(reconcile(desk, state.name), "rolled_back", "it was tripped at the end of its soak", ruled)
     finished = soaked.with_phase(Phase.FINISHED, now_s=desk.clock.now_s(), because=why)
     return Ticked(desk.move(finished, "phase", str(Phase.FINISHED), Because(why=why)), "finished", why, ruled)
