@@ -109,8 +109,10 @@ class PrefectApi:
         """A queue in a pool, served before those of a higher number; no change where it exists."""
         self._ensure(f"/work_pools/{pool}/queues", {"name": name, "priority": priority})
 
-    def schedule(self, name: str, *, like: str, entrypoint: str, every_s: float, parameters: dict[str, JsonValue]) -> str:
-        """Create or renew the deployment `name` (`flow/deployment`) with an interval schedule; returns its id.
+    def schedule(
+        self, name: str, *, like: str, entrypoint: str, every_s: float, parameters: dict[str, JsonValue], active: bool = True
+    ) -> str:
+        """Create or renew the deployment `name` (`flow/deployment`) with an interval schedule, which may be off; returns its id.
 
         It runs where the deployment `like` runs and from the same folder. One run at a time: a tick that finds another one at work is
         cancelled, not queued. What `prefect deploy --all` does leaves it alone, because it stands in no prefect.yaml.
@@ -130,7 +132,7 @@ class PrefectApi:
                 "work_pool_name": model["work_pool_name"],
                 "work_queue_name": model["work_queue_name"],
                 "parameters": parameters,
-                "schedules": [{"schedule": {"interval": every_s}, "active": True, "slug": _slug(deployment)}],
+                "schedules": [{"schedule": {"interval": every_s}, "active": active, "slug": _slug(deployment)}],
                 "concurrency_limit": 1,
                 "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
                 "paused": False,
@@ -138,6 +140,15 @@ class PrefectApi:
             },
         )
         return str(made["id"])
+
+    def interval_s(self, name: str) -> float:
+        """Seconds between two scheduled runs of a deployment; infinite without an active interval schedule, or without the deployment."""
+        try:
+            found = self._json("GET", f"/deployments/name/{name}")
+        except UserError:
+            return math.inf
+        schedules = [] if found.get("paused") else found.get("schedules") or []
+        return min((float(one["schedule"].get("interval") or math.inf) for one in schedules if one["active"]), default=math.inf)
 
     def pause_deployment(self, name: str) -> None:
         """No more scheduled runs of it; those that wait are removed. Raises UserError when there is no such deployment."""
