@@ -6,10 +6,11 @@ import math
 import os
 import re
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -132,7 +133,9 @@ class PrefectApi:
                 "work_pool_name": model["work_pool_name"],
                 "work_queue_name": model["work_queue_name"],
                 "parameters": parameters,
-                "schedules": [{"schedule": {"interval": every_s}, "active": active, "slug": _slug(deployment)}],
+                "schedules": [
+                    {"schedule": {"interval": every_s, "anchor_date": _anchor(name, every_s)}, "active": active, "slug": _slug(deployment)}
+                ],
                 "concurrency_limit": 1,
                 "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
                 "paused": False,
@@ -199,6 +202,12 @@ class PrefectApi:
             raise AlreadyThere(f"Prefect at {self.ui} has {path} already: {reply.text[:300]}")
         if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
             raise PermanentError(f"Prefect at {self.ui} refused {path}: {status} {reply.text[:300]}")
+
+
+def _anchor(name: str, every_s: float) -> str:
+    """A moment from which its runs are counted, by its name: many ramps begun together shall not all be due in the same second."""
+    spread_s = zlib.crc32(name.encode()) / 2**32 * every_s
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=spread_s)).isoformat()
 
 
 def _slug(deployment: str) -> str:

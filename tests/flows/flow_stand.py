@@ -27,7 +27,7 @@ from crossfade.rollout.state import MigrationState
 from crossfade.store.journal import SqlJournal
 from crossfade.wiring import open_bench
 
-NEVER_S = 86_400.0
+NEVER_S = 10 * 365 * 86_400.0
 """Interval of schedules that are there and shall start nothing by themselves."""
 
 _OF_THE_TARGET = ("  target_scraped:", "  kv_cache:", "  queue:")

@@ -79,7 +79,7 @@ def test_killed_ticks_are_finished_by_the_next_one_and_a_late_one_does_nothing(s
     due = datetime.now(UTC) - timedelta(minutes=10)
     too_late = stand.tick(late, due=due)
     for name, run in runs.items():
-        assert stand.ended(run).state == "CRASHED", name
+        assert stand.ended(run).state == "CRASHED", f"{name}: {stand.ended(run).message}"
     assert stand.ended(too_late).message.startswith("skipped: late by")
     assert stand.journal.entries(late, kind="decision") == []
     assert [stand.shares(name) for name in (before, after)] == [[], []]
