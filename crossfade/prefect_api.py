@@ -6,10 +6,11 @@ import math
 import os
 import re
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -109,8 +110,10 @@ class PrefectApi:
         """A queue in a pool, served before those of a higher number; no change where it exists."""
         self._ensure(f"/work_pools/{pool}/queues", {"name": name, "priority": priority})
 
-    def schedule(self, name: str, *, like: str, entrypoint: str, every_s: float, parameters: dict[str, JsonValue]) -> str:
-        """Create or renew the deployment `name` (`flow/deployment`) with an interval schedule; returns its id.
+    def schedule(
+        self, name: str, *, like: str, entrypoint: str, every_s: float, parameters: dict[str, JsonValue], active: bool = True
+    ) -> str:
+        """Create or renew the deployment `name` (`flow/deployment`) with an interval schedule, which may be off; returns its id.
 
         It runs where the deployment `like` runs and from the same folder. One run at a time: a tick that finds another one at work is
         cancelled, not queued. What `prefect deploy --all` does leaves it alone, because it stands in no prefect.yaml.
@@ -130,7 +133,9 @@ class PrefectApi:
                 "work_pool_name": model["work_pool_name"],
                 "work_queue_name": model["work_queue_name"],
                 "parameters": parameters,
-                "schedules": [{"schedule": {"interval": every_s}, "active": True, "slug": _slug(deployment)}],
+                "schedules": [
+                    {"schedule": {"interval": every_s, "anchor_date": _anchor(name, every_s)}, "active": active, "slug": _slug(deployment)}
+                ],
                 "concurrency_limit": 1,
                 "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
                 "paused": False,
@@ -138,6 +143,15 @@ class PrefectApi:
             },
         )
         return str(made["id"])
+
+    def interval_s(self, name: str) -> float:
+        """Seconds between two scheduled runs of a deployment; infinite without an active interval schedule, or without the deployment."""
+        try:
+            found = self._json("GET", f"/deployments/name/{name}")
+        except UserError:
+            return math.inf
+        schedules = [] if found.get("paused") else found.get("schedules") or []
+        return min((float(one["schedule"].get("interval") or math.inf) for one in schedules if one["active"]), default=math.inf)
 
     def pause_deployment(self, name: str) -> None:
         """No more scheduled runs of it; those that wait are removed. Raises UserError when there is no such deployment."""
@@ -188,6 +202,12 @@ class PrefectApi:
             raise AlreadyThere(f"Prefect at {self.ui} has {path} already: {reply.text[:300]}")
         if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
             raise PermanentError(f"Prefect at {self.ui} refused {path}: {status} {reply.text[:300]}")
+
+
+def _anchor(name: str, every_s: float) -> str:
+    """A moment from which its runs are counted, by its name: many ramps begun together shall not all be due in the same second."""
+    spread_s = zlib.crc32(name.encode()) / 2**32 * every_s
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=spread_s)).isoformat()
 
 
 def _slug(deployment: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from crossfade.envoy.router import EnvoyRouter
-from crossfade.errors import Unreachable
+from crossfade.errors import CrossfadeError
 from crossfade.guard.heartbeat import guard_alive
 from crossfade.home import Home
 from crossfade.judge.evidence import Blind
@@ -48,17 +48,26 @@ def show_status(console: Console, name: str) -> None:
 
 
 def _rows(home: Home, state: MigrationState) -> Iterator[tuple[str, str]]:
-    bench = open_bench(state.name)
-    journal, router, route = bench.desk.journal, EnvoyRouter(home.router), route_name(state.name)
-    decisions = journal.entries(state.name, kind="decision", attempt=state.attempt, newest=5)
-    latch = router.latches().get(route)
+    router, route = EnvoyRouter(home.router), route_name(state.name)
     yield "phase", f"{state.phase}: {state.because}"
-    yield "share on the target", f"asked {format_share(state.share_bp)}, in the route file {_share(router.table(), route)}"
-    yield "in the router's dump", _dumped(router, route)
+    in_file = _seen(lambda: _share(router.table(), route))
+    yield "share on the target", f"asked {format_share(state.share_bp)}, in the route file {in_file}"
+    yield "in the router's dump", _seen(lambda: _share(router.observed(), route))
+    yield "latch", _seen(lambda: _latch(router, route))
+    yield "guard", _seen(lambda: guard_alive(home, time.time()).why)
+    try:
+        bench = open_bench(state.name)
+    except CrossfadeError as error:  # a plan this version cannot read must not hide the others, nor what the router does
+        yield "plan", f"unknown: {error}"
+        return
+    yield from _judged(bench, state, route)
+
+
+def _judged(bench: Bench, state: MigrationState, route: str) -> Iterator[tuple[str, str]]:
+    """What needs the plan: evidence, verdicts, and what comes next."""
+    decisions = bench.desk.journal.entries(state.name, kind="decision", attempt=state.attempt, newest=5)
     if state.phase in WITH_TRAFFIC:
         yield "observed", _observed(bench, route)
-    yield "latch", f"{latch.why} (by {latch.by})" if latch else "none"
-    yield "guard", guard_alive(home, time.time()).why
     if decisions:
         yield "gates", "\n".join(_gate(finding) for finding in Ruling.model_validate_json(decisions[-1].body).verdict.findings)
         yield "last decisions", "\n".join(_decision(entry) for entry in reversed(decisions))
@@ -72,10 +81,16 @@ def _share(table: RouteTable, route: str) -> str:
     return next((format_share(known.share_bp) for known in table.routes if known.name == route), "no route")
 
 
-def _dumped(router: EnvoyRouter, route: str) -> str:
+def _latch(router: EnvoyRouter, route: str) -> str:
+    latch = router.latches().get(route)
+    return f"{latch.why} (by {latch.by})" if latch else "none"
+
+
+def _seen(look: Callable[[], str]) -> str:
+    """What a look finds, or why nothing could be seen."""
     try:
-        return _share(router.observed(), route)
-    except Unreachable as error:
+        return look()
+    except CrossfadeError as error:
         return f"unknown: {error}"
 
 

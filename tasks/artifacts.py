@@ -19,10 +19,15 @@ def artifact_key(migration: str, stage: str) -> str:
 
 def publish(migration: str, stage: str, markdown: str, description: str) -> None:
     """Store the artifact; `description` is its line in lists."""
+    publish_as(artifact_key(migration, stage), markdown, description)
+
+
+def publish_as(key: str, markdown: str, description: str) -> None:
+    """Store an artifact that belongs to no single migration."""
     try:
-        create_markdown_artifact(key=artifact_key(migration, stage), markdown=markdown, description=description[:500])
+        create_markdown_artifact(key=key, markdown=markdown, description=description[:500])
     except Exception as error:  # the decision stands in the journal; a server that cannot take a page must not end a ramp
-        get_run_logger().warning("the artifact of %s was not stored: %s", stage, error)
+        get_run_logger().warning("the artifact %s was not stored: %s", key, error)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

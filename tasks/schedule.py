@@ -17,21 +17,31 @@ from crossfade.wiring import open_bench
 from tasks.quiet import quiet_task
 from tasks.stage import still_on
 
+SWEEP = "sweep/sweep"
+"""The deployment that ticks all migrations in one run, where a person has given it a schedule."""
+
 
 @quiet_task("schedule the ramp of {attempt}", retries=5)
 def schedule_ramp(attempt: Attempt) -> str:
-    """Create or renew the deployment whose schedule ticks this attempt every `ramp.every`; returns what goes on from here."""
+    """Create or renew the deployment whose schedule ticks this attempt every `ramp.every`; returns what goes on from here.
+
+    Where `sweep` is scheduled at least as often, it ticks this one too, and the schedule of its own is made but left off.
+    """
     bench = open_bench(attempt.migration)
     still_on(bench, attempt)
-    name = ramp_deployment(attempt.migration)
+    name, every_s = ramp_deployment(attempt.migration), bench.plan.ramp.every
+    swept_s = _api().interval_s(SWEEP)
     _api().schedule(
         name,
         like="reconcile/reconcile",
         entrypoint="flows/ramp.py:ramp",
-        every_s=bench.plan.ramp.every,
+        every_s=every_s,
         parameters={"migration": attempt.migration, "attempt": attempt.number},
+        active=swept_s > every_s,
     )
-    line = f"{attempt}: the deployment {name} goes on, a tick every {format_seconds(bench.plan.ramp.every)}"
+    line = f"{attempt}: the deployment {name} goes on, a tick every {format_seconds(every_s)}"
+    if swept_s <= every_s:
+        line = f"{attempt}: {SWEEP} goes on, every {format_seconds(swept_s)}; the schedule of {name} is there, and off"
     get_run_logger().info(line)
     return line
 

@@ -141,7 +141,8 @@ class Clerk:
         for reaped in self._reaper.reap(mine=self._watchlist.knows, now_s=self._clock.now_s()):
             say("reaped", migration=reaped.migration, run=reaped.run, why=reaped.why)
             self._vitals.reaped.inc()
-            self._reaped.append((self._clock.now_s(), reaped))
+            if reaped.migration:
+                self._reaped.append((self._clock.now_s(), reaped))
 
     def _note_reaped(self) -> None:
         while self._reaped and self._journal:

@@ -18,6 +18,9 @@ from crossfade.rollout.names import migration_of
 RAMP_FLOW = "ramp"
 """The flow whose deployments are the ticks of one migration each."""
 
+SWEEP_FLOW = "sweep"
+"""The flow whose only deployment ticks all migrations in one run. Every guard frees it: which home it serves is not known to Prefect."""
+
 SHORTEST_S = 60.0
 """No run is reaped before it is this old: a busy machine takes half a minute to start one, whatever the interval."""
 
@@ -28,7 +31,7 @@ _OTHERWISE_S = 300.0
 
 @dataclass(frozen=True)
 class Reaped:
-    """A run that was set crashed."""
+    """A run that was set crashed; of no single migration when it was a sweep's."""
 
     migration: str
     run: str
@@ -36,7 +39,7 @@ class Reaped:
 
 
 class Reaper:
-    """Finds ramp runs that sit in RUNNING or PENDING beyond two intervals of their schedule, and sets them CRASHED."""
+    """Finds ramp and sweep runs that sit in RUNNING or PENDING beyond two intervals of their schedule, and sets them CRASHED."""
 
     def __init__(self, prefect: PrefectHttp, *, shortest_s: float = SHORTEST_S) -> None:
         self._prefect, self._shortest_s = prefect, shortest_s
@@ -47,8 +50,8 @@ class Reaper:
         Ages are taken by the server's clock, `now_s` is ours for a server that tells no time. Prefect answers a refused change with
         200 as well: only one that says ACCEPT has freed the place.
         """
-        found = self._prefect.post("/deployments/filter", {"flows": {"name": {"any_": [RAMP_FLOW]}}}).found
-        ramps = {str(ramp["id"]): ramp for ramp in found if mine(_migration(ramp))}
+        found = self._prefect.post("/deployments/filter", {"flows": {"name": {"any_": [RAMP_FLOW, SWEEP_FLOW]}}}).found
+        ramps = {str(ramp["id"]): ramp for ramp in found if _sweeps(ramp) or mine(_migration(ramp))}
         if not ramps:
             return []
         hanging = {"deployments": {"id": {"any_": list(ramps)}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}
@@ -70,7 +73,13 @@ class Reaper:
                 yield Reaped(_migration(ramp), str(run["id"]), why)
 
 
+def _sweeps(ramp: Mapping[str, Any]) -> bool:
+    return ramp["name"] == SWEEP_FLOW and "migration" not in (ramp.get("parameters") or {})
+
+
 def _migration(ramp: Mapping[str, Any]) -> str:
+    if _sweeps(ramp):
+        return ""
     return str((ramp.get("parameters") or {}).get("migration") or migration_of(str(ramp["name"])))
 
 

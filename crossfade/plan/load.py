@@ -52,9 +52,13 @@ def load_plan(where: str) -> PlanSource:
     return _checked(text, origin=where, folder=path.resolve().parent)
 
 
+_QUICK: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Ten times as fast, and it has no limit of its own for how deep a text is nested: for plans that the other one has taken before."""
+
+
 def parse_plan(text: str, *, origin: str, folder: Path) -> PlanSource:
     """The plan that `text` says, its files and addresses not looked at: for plans out of the journal. `origin` names it in messages."""
-    return _parse(text, origin, folder)[0]
+    return _parse(text, origin, folder, _QUICK)[0]
 
 
 def _checked(text: str, *, origin: str, folder: Path) -> PlanSource:
@@ -66,8 +70,8 @@ def _checked(text: str, *, origin: str, folder: Path) -> PlanSource:
     return source
 
 
-def _parse(text: str, origin: str, folder: Path) -> tuple[PlanSource, yaml.Node | None]:
-    root, written = _read_yaml(text, origin)
+def _parse(text: str, origin: str, folder: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> tuple[PlanSource, yaml.Node | None]:
+    root, written = _read_yaml(text, origin, loader)
     if not isinstance(written, dict):
         raise PlanInvalid(f"{origin}:1: a plan is a mapping with name, source and models. 'crossfade plan init' writes an example.")
     try:
@@ -77,11 +81,12 @@ def _parse(text: str, origin: str, folder: Path) -> tuple[PlanSource, yaml.Node 
     return PlanSource(_resolve_paths(plan, folder), text, origin), root
 
 
-def _read_yaml(text: str, origin: str) -> tuple[yaml.Node | None, object]:
+def _read_yaml(text: str, origin: str, loader: type[yaml.SafeLoader]) -> tuple[yaml.Node | None, object]:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        opened = loader(text)
+        root: yaml.Node | None = opened.get_single_node()
         _refuse_traps(root, origin)
-        return root, yaml.safe_load(text)
+        return root, opened.construct_document(root) if root else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PlanInvalid(f"{origin}:{line}: this is not YAML: {error.problem}. Mind indentation and quotes.") from None

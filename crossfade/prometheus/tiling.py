@@ -61,8 +61,10 @@ def tile(samples: Samples, *, since_ms: int, until_ms: int, every_ms: int, hando
     Up to `until_ms` no sample may be missing any more. `handover_ms` is how long before a new process began another one must have been
     scraped. Begins `since_ms` at the end of the last interval of another call, the two lists are as one. Raises what `samples` raises.
     """
-    tiling = _Tiling(samples, since_ms, every_ms, handover_ms)
     lines = (until_ms - since_ms) // every_ms
+    if lines < 1:  # whoever comes right after another call has nothing to ask for
+        return []
+    tiling = _Tiling(samples, since_ms, every_ms, handover_ms)
     per_chunk = max(1, _CHUNK_MS // every_ms)
     for first in range(0, lines, per_chunk):
         if len(tiling.intervals) >= _MOST_AT_ONCE:

@@ -1,12 +1,11 @@
 """The whole thing, as a user starts it from Prefect's form, with official clients talking through the router all the time."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 
 import httpx
-import psutil
 import pytest
+from flow_stand import Stand, engines_of, until
 
 from crossfade import processes
 from crossfade.lab.client_report import ClientReport, load_report
@@ -22,6 +21,7 @@ from crossfade.wiring import open_bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+UNTOUCHED = ("id", "schedules", "paused", "parameters", "concurrency_limit", "work_queue_name")
 STAGES = ("plan", "assess", "observe", "download", "quantize", "serve", "parity", "rehearse", "tick", "cutover", "report")
 
 
@@ -43,13 +43,6 @@ def clients(lab: Lab) -> Iterator[Callable[[], ClientReport]]:
         yield finish
     finally:
         processes.stop(program, deadline_s=5)
-
-
-def until(what: str, seconds: float, look: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < give_up_s, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.5)
 
 
 def ended(prefect: PrefectApi, run_id: str) -> FlowRun:
@@ -75,7 +68,11 @@ def test_a_pasted_plan_goes_from_the_form_to_a_finished_soak_and_no_request_fail
     text = plan_text.replace("name: demo", "name: whole").replace("every: 5s", "approve_before: [100%], every: 15s")
     run = ended(prefect, prefect.start("migrate/migrate", {"plan": text}))
     assert run.state == "COMPLETED", run.message
+    before, swept = deployment(lab, "ramp/whole.lab-latest"), scheduled_by_a_person(lab, "sweep/sweep")
     deploy_all(lab)  # what a user may do at any time
+    after = deployment(lab, "ramp/whole.lab-latest")
+    assert {field: after[field] for field in UNTOUCHED} == {field: before[field] for field in UNTOUCHED}
+    assert deployment(lab, "sweep/sweep")["schedules"] == swept
     until("the question", 240, lambda: journal.state("whole/lab-latest").asked_bp == 10_000 or journal.state("whole/lab-latest").ended)
     answer = {"migration": "whole/lab-latest", "why": "the graphs look right", "answer": "approve"}
     assert ended(prefect, prefect.start("approve/approve", answer)).state == "COMPLETED"
@@ -121,7 +118,7 @@ def test_a_target_that_turns_bad_is_rolled_back_by_the_guard_and_the_event_start
 
 
 @pytest.mark.usefixtures("clean_routes", "stopped_target")
-def test_a_killed_parent_is_begun_again_goes_on_and_hands_nothing_over_twice(
+def test_a_killed_parent_is_retried_as_the_same_run_goes_on_and_hands_nothing_over_twice(
     lab: Lab, prefect: PrefectApi, journal: SqlJournal, plan_text: str
 ) -> None:
     name, plan = "killed/lab-latest", plan_text.replace("name: demo", "name: killed")
@@ -130,27 +127,24 @@ def test_a_killed_parent_is_begun_again_goes_on_and_hands_nothing_over_twice(
     for process in engines_of(first):
         process.kill()
     until("Prefect to see the crash", 60, lambda: prefect.flow_run(first).ended)
-    second = prefect.start("migrate/migrate", {"plan": plan, "inline": True})
-    until("the rehearsal", 200, lambda: reached(journal.state(name).phase, Phase.REHEARSED) or prefect.flow_run(second).ended)
+    Stand(lab, plan).retry(first)
+    until("the rehearsal", 200, lambda: reached(journal.state(name).phase, Phase.REHEARSED) or prefect.flow_run(first).ended)
     assert roll_back(open_bench(name).desk, name, why="enough seen", by="test").state.phase is Phase.ROLLED_BACK
-    assert ended(prefect, second).state == "FAILED"  # a run whose migration was rolled back under it does not go on
+    assert ended(prefect, first).state == "FAILED"  # a run whose migration was rolled back under it does not go on
     assert journal.state(name).attempt == 1
     assert sorted(key.split("/")[3] for _, _, key in gpu_runs(lab) if key.startswith(name)) == ["quantize", "serve"]
+
+
+def scheduled_by_a_person(lab: Lab, name: str) -> object:
+    """A schedule that is there and off, as the UI makes it; returns all the deployment has then."""
+    path = f"{lab.prefect_api}/deployments/{deployment(lab, name)['id']}/schedules"
+    httpx.post(path, json=[{"schedule": {"interval": 60}, "active": False, "slug": "mine"}], timeout=30).raise_for_status()
+    return deployment(lab, name)["schedules"]
 
 
 def deployment(lab: Lab, name: str) -> dict[str, object]:
     """A deployment as Prefect's API shows it."""
     return dict(httpx.get(f"{lab.prefect_api}/deployments/name/{name}", timeout=20).json())
-
-
-def engines_of(run_id: str) -> list[psutil.Process]:
-    """The processes that carry out a flow run."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
-                found.append(process)
-    return found
 
 
 def _share(journal: SqlJournal) -> int:

@@ -13,7 +13,7 @@ from guard_stand import eventually, free_port
 from crossfade.errors import Unreachable
 from crossfade.guard.__main__ import guard_of
 from crossfade.guard.prefect_http import PrefectHttp
-from crossfade.guard.reaper import RAMP_FLOW, Reaper
+from crossfade.guard.reaper import RAMP_FLOW, SWEEP_FLOW, Reaper
 from crossfade.home import Home
 from crossfade.rollout.state import MigrationState
 from crossfade.store.journal import SqlJournal
@@ -29,8 +29,8 @@ class Deployment:
         flow_id = self._post("/flows/", {"name": flow})["id"]
         body = {
             "flow_id": flow_id,
-            "name": f"{migration.replace('/', '.')}-{uuid.uuid4().hex[:6]}",
-            "parameters": {"migration": migration},
+            "name": f"{migration.replace('/', '.')}-{uuid.uuid4().hex[:6]}" if migration else flow,
+            "parameters": {"migration": migration} if migration else {"within_s": 45},
             "schedules": [{"schedule": {"interval": interval_s}, "active": False, "slug": "tick"}],
             "concurrency_limit": 1,
             "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
@@ -91,7 +91,8 @@ def test_nothing_else_is_touched(api: str) -> None:
     foreign = Deployment(api, RAMP_FLOW, "other/home", interval_s=1)
     migrate = Deployment(api, "migrate", "chat/slow", interval_s=1)
     due = Deployment(api, RAMP_FLOW, "chat/due", interval_s=1)
-    running = {one: one.run() for one in (slow_ramp, foreign, migrate, due)}
+    of_all = Deployment(api, SWEEP_FLOW, "", interval_s=1)
+    running = {one: one.run() for one in (slow_ramp, foreign, migrate, due, of_all)}
     for one, run in running.items():
         one.put(run, "PENDING")
         one.put(run, "RUNNING")
@@ -101,7 +102,8 @@ def test_nothing_else_is_touched(api: str) -> None:
     def reap() -> None:
         reaped.extend(Reaper(PrefectHttp(), shortest_s=2).reap(mine=lambda name: name.startswith("chat/"), now_s=time.time()))
 
-    eventually(lambda: due.state(running[due]) == "CRASHED", within_s=60, each=reap)
+    eventually(lambda: {due.state(running[due]), of_all.state(running[of_all])} == {"CRASHED"}, within_s=60, each=reap)
+    assert [one.run for one in reaped if not one.migration] == [running[of_all]]
     assert [one.run for one in reaped if one.migration == "chat/due"] == [running[due]]
     assert [one.state(running[one]) for one in (slow_ramp, foreign, migrate)] == ["RUNNING"] * 3
     assert slow_ramp.state(waiting) == "SCHEDULED"
