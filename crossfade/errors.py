@@ -20,6 +20,7 @@
     |  `- ToolMissing          a program this machine needs is not installed
     `- TemporaryError          trying again later may help
        |- EngineWarming        an engine is there but does not answer yet
+       |- StartAgain           an engine ended while it started, for a cause that passes by itself
        `- Unreachable          an outside system did not answer in time
 
 The class alone decides whether a task retries (`tasks.quiet`), and which exit code the command line returns: 2 for
@@ -119,6 +120,10 @@ class ToolMissing(PermanentError):
 
 class EngineWarming(TemporaryError):
     """An engine is there but does not answer requests yet."""
+
+
+class StartAgain(TemporaryError):
+    """An engine ended while it started, for a cause that may be gone the next time; the message carries the diagnosis."""
 
 
 class Unreachable(TemporaryError):

@@ -70,8 +70,14 @@ def open_bench(migration: str) -> Bench:
         model=model,
         desk=_desk(plan, home, journal, Warm(source, model.ollama)),
         source=source,
-        target=VllmTarget(f"http://127.0.0.1:{plan.target.runtime.port}", timeout_s=120),
+        target=target_of(plan, timeout_s=120),
     )
+
+
+def target_of(plan: Plan, *, timeout_s: float, url: str = "") -> VllmTarget:
+    """A client of the plan's vLLM, or of `url` in front of it, that sends the key where the plan names one."""
+    url = url or f"http://127.0.0.1:{plan.target.runtime.port}"
+    return VllmTarget(url, timeout_s=timeout_s, key_file=plan.target.vllm.api_key_file)
 
 
 def _desk(plan: Plan, home: Home, journal: SqlJournal, standby: Standby) -> Desk:

@@ -7,8 +7,7 @@ from crossfade.guard.heartbeat import guard_alive
 from crossfade.ramp.rehearsal import rehearse as rehearse_rollback
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
-from crossfade.vllm.client import VllmTarget
-from crossfade.wiring import Bench
+from crossfade.wiring import Bench, target_of
 from tasks.artifacts import table
 from tasks.stage import Report, stage
 
@@ -19,7 +18,7 @@ def rehearse(bench: Bench, state: MigrationState) -> Report:
     guard = guard_alive(bench.home, bench.desk.clock.now_s())
     if not guard.alive:
         raise GateFailed(f"{guard.why} Without a guard nobody would be brought back: start 'crossfade guard' and begin again.")
-    through_router = VllmTarget(f"http://{bench.plan.router.listen}", timeout_s=30)
+    through_router = target_of(bench.plan, timeout_s=30, url=f"http://{bench.plan.router.listen}")
     shown = rehearse_rollback(bench.desk, state, lambda model: through_router.complete(model, "What is 4+6?", max_tokens=16).text)
     rows = [
         ("real requests answered by the target", shown.answered_by_target),

@@ -6,10 +6,11 @@ target or a GPU are looked for by later stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from crossfade.assess.families import family_of
 from crossfade.assess.inventory import SourceFacts, TargetFacts
 from crossfade.assess.shape import compared, mismatches
 from crossfade.rollout.routes import canonical
@@ -35,39 +36,6 @@ class Hazard:
     number: str
     title: str
     look: Callable[[SourceFacts, TargetFacts], Finding | None]
-
-
-TOOL_PARSERS: Mapping[str, str] = {
-    "llama": "llama3_json",
-    "llama4": "llama4_pythonic",
-    "mistral": "mistral",
-    "mixtral": "mistral",
-    "mistral3": "mistral",
-    "qwen2": "hermes",
-    "qwen3": "hermes",
-    "qwen3_moe": "hermes",
-    "qwen3_vl": "hermes",
-    "gpt_oss": "openai",
-    "deepseek_v3": "deepseek_v3",
-    "granite": "granite",
-    "granitemoe": "granite",
-    "granitemoehybrid": "granite4",
-    "phi3": "phi4_mini_json",
-    "cohere": "cohere_command3",
-    "cohere2": "cohere_command3",
-    "olmo3": "olmo3",
-}
-"""First guess of vLLM's `--tool-call-parser` by the hub's `model_type`; a probe with real tool calls decides (H6)."""
-
-REASONING_PARSERS: Mapping[str, str] = {
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3",
-    "qwen3_vl": "qwen3",
-    "gpt_oss": "openai_gptoss",
-    "deepseek_v3": "deepseek_r1",
-    "granite": "granite",
-}
-"""First guess of vLLM's `--reasoning-parser` by `model_type`."""
 
 
 def find_hazards(source: SourceFacts, target: TargetFacts) -> tuple[Finding, ...]:
@@ -127,26 +95,31 @@ def _shorter_context(source: SourceFacts, target: TargetFacts) -> Finding | None
 def _tools(source: SourceFacts, target: TargetFacts) -> Finding | None:
     if "tools" not in source.capabilities:
         return None
-    parser = TOOL_PARSERS.get(target.shape.architecture or "")
-    flags = f"--enable-auto-tool-choice --tool-call-parser {parser}" if parser else "--enable-auto-tool-choice and the family's parser"
-    unknown = "" if parser else f"; no parser is known for {target.shape.architecture or 'this family'}"
+    family = family_of(target.shape.architecture or "", target.repo)
+    parser = family.tool_parser if family else ""
+    unknown = "" if parser else f"; no parser is known for {family.name if family else target.shape.architecture or 'this family'}"
     return Finding(
         "H5",
         "warn",
         f"{source.model} can call tools, which vLLM refuses with status 400 unless it is started for it{unknown}",
-        f"if clients send tools, vLLM must be started with {flags}",
+        f"vLLM is started with --tool-call-parser {parser}; target.vllm.tool_parser overrules it"
+        if parser
+        else "if clients send tools, name vLLM's parser in target.vllm.tool_parser",
     )
 
 
 def _reasoning(source: SourceFacts, target: TargetFacts) -> Finding | None:
     if "thinking" not in source.capabilities:
         return None
-    parser = REASONING_PARSERS.get(target.shape.architecture or "")
+    family = family_of(target.shape.architecture or "", target.repo)
+    parser = family.reasoning_parser if family else ""
     return Finding(
         "H7",
         "warn",
         f"{source.model} thinks before it answers; without a reasoning parser the thoughts land in the answer",
-        f"vLLM must be started with --reasoning-parser {parser or '(the one of its family)'}",
+        f"vLLM is started with --reasoning-parser {parser}; target.vllm.reasoning_parser overrules it"
+        if parser
+        else "name vLLM's parser in target.vllm.reasoning_parser",
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from crossfade.errors import PlanInvalid
 from crossfade.plan.checks import problems
-from crossfade.plan.model import Plan
+from crossfade.plan.model import Plan, VllmOptions
 
 
 @dataclass(frozen=True)
@@ -167,4 +167,12 @@ def _resolve_paths(plan: Plan, folder: Path) -> Plan:
     models = tuple(
         model.model_copy(update={"calibration": folder / model.calibration}) if model.calibration else model for model in plan.models
     )
-    return plan.model_copy(update={"parity": parity, "models": models, "store": folder / plan.store if plan.store else None})
+    target = plan.target.model_copy(update={"vllm": _with_absolute_files(plan.target.vllm, folder)})
+    return plan.model_copy(
+        update={"parity": parity, "models": models, "target": target, "store": folder / plan.store if plan.store else None}
+    )
+
+
+def _with_absolute_files(options: VllmOptions, folder: Path) -> VllmOptions:
+    named = {"chat_template": options.chat_template, "api_key_file": options.api_key_file}
+    return options.model_copy(update={field: folder / file for field, file in named.items() if file})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from crossfade.errors import EngineDied
 from crossfade.processes import Program
 
 OWNER_SETTINGS = frozenset({"PATH", "HOME", "USER", "LANG", "TMPDIR"})
@@ -85,3 +86,11 @@ class Diagnose(Protocol):
 
     def __call__(self, log_tail: str, exit_code: int | None, /) -> Finding:
         """One finding, never none."""
+
+
+class EndedAtStart(EngineDied):
+    """A target ended instead of becoming ready; `finding` is what its log says."""
+
+    def __init__(self, message: str, finding: Finding) -> None:
+        super().__init__(message)
+        self.finding = finding

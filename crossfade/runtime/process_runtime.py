@@ -15,7 +15,7 @@ from crossfade.errors import EngineDied, PermanentError, TemporaryError
 from crossfade.home import Home
 from crossfade.ports import Clock
 from crossfade.processes import Program
-from crossfade.runtime.launch import Diagnose, Difference, Launch, Origin, Probe, RunningTarget
+from crossfade.runtime.launch import Diagnose, Difference, EndedAtStart, Launch, Origin, Probe, RunningTarget
 from crossfade.runtime.ports_in_use import require_free
 
 POLL_S = 0.5
@@ -31,11 +31,13 @@ class ProcessRuntime:
     def __init__(self, home: Home) -> None:
         self.home = home
 
-    def start_target(self, name: str, launch: Launch, *, on_difference: Difference = Difference.REFUSE) -> RunningTarget:
+    def start_target(
+        self, name: str, launch: Launch, *, on_difference: Difference = Difference.REFUSE, drain_s: float = 30.0
+    ) -> RunningTarget:
         """The running target of that name: adopted when the very same launch already runs, else started.
 
-        Idempotent. Raises UserError when somebody else holds the port, PermanentError when a target of that name runs with
-        another command line and `on_difference` is REFUSE.
+        Idempotent. One that is replaced has `drain_s` to finish its answers. Raises UserError when somebody
+        else holds the port, PermanentError when a target of that name runs with another command line and `on_difference` is REFUSE.
         """
         running = processes.find(name, self.home.processes)
         if running and self._fingerprint(name) == launch.fingerprint:
@@ -46,7 +48,7 @@ class ProcessRuntime:
                 "Stop it before starting it differently."
             )
         if running:
-            processes.stop(running, deadline_s=30)
+            processes.stop(running, deadline_s=drain_s)
         require_free(launch.port, purpose=name)
         log = self.home.logs / f"{name}.log"
         _rotate(log)
@@ -73,14 +75,14 @@ class ProcessRuntime:
     ) -> float:
         """Seconds until `probe` was answered. Ready means it did real work: health pages answer before and after that (H8).
 
-        Raises EngineDied with the diagnosis as soon as the process has ended, or when `deadline_s` passed; the process is
-        then left as it is, to be looked at or stopped. A PermanentError of the probe passes through.
+        Raises EndedAtStart with the diagnosis as soon as the process has ended, EngineDied when `deadline_s` passed; the process
+        is then left as it is, to be looked at or stopped. A PermanentError of the probe passes through.
         """
         began_s = clock.now_s()
         spoke_s = began_s
         while True:
             if not target.program.alive():
-                raise EngineDied(_obituary(target, diagnose))
+                raise _obituary(target, diagnose)
             waited_s = clock.now_s() - began_s
             try:
                 probe()
@@ -126,15 +128,13 @@ def _target(name: str, launch: Launch, program: Program, origin: Origin) -> Runn
     return RunningTarget(name, f"http://127.0.0.1:{launch.port}", program, origin)
 
 
-def _obituary(target: RunningTarget, diagnose: Diagnose) -> str:
+def _obituary(target: RunningTarget, diagnose: Diagnose) -> EndedAtStart:
     """Whatever the process left is in the log by now; what it started may still hold the port, so it goes too."""
     exit_code = _exit_code(target.program)
     finding = diagnose(target.program.log_tail(TAIL_LINES), exit_code)
     processes.stop(target.program, deadline_s=5)
-    return (
-        f"{target.name} ended instead of becoming ready: {finding.summary} ({finding.detail}). "
-        f"{finding.resolution} Its log: {target.program.log}"
-    )
+    said = f"{target.name} ended instead of becoming ready: {finding.summary} ({finding.detail}). {finding.resolution}"
+    return EndedAtStart(f"{said} Its log: {target.program.log}", finding)
 
 
 def _overdue(target: RunningTarget, waited_s: float, error: TemporaryError) -> str:

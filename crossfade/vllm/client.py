@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from crossfade.errors import EngineDied, EngineWarming, GateFailed, PermanentError, Unreachable
 from crossfade.ports import Completion
 from crossfade.vllm.diagnosis import diagnose
+from crossfade.vllm.key import read_key
 from crossfade.vllm.signatures import Category
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)[ {]", re.MULTILINE)
@@ -60,17 +62,28 @@ class _Chat(_Reply):
     choices: tuple[_Choice, ...]
 
 
+class _Key(httpx.Auth):
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {read_key(self._file)}"
+        yield request
+
+
 class VllmTarget:
     """The vLLM server at `url`; every request ends within `timeout_s` seconds.
 
-    Proxies of the environment are ignored: the server is on our own network.
+    Proxies of the environment are ignored: the server is on our own network. The key in
+    `key_file` is read when a request is made and not before: a rollback must not need it.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, key_file: Path | None = None) -> None:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         # A refused connection and a slow answer are different facts (H8), so connecting has its own short limit.
-        self._client = httpx.Client(base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)), trust_env=False)
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
+        self._client = httpx.Client(base_url=self.url, timeout=timeout, auth=_Key(key_file) if key_file else None, trust_env=False)
 
     def models(self) -> tuple[str, ...]:
         """Every name it serves. They answer also when the engine behind them is frozen, so this is no sign of life (H8)."""
@@ -130,6 +143,8 @@ def _failure(reply: httpx.Response, url: str, path: str) -> Exception:
     known = diagnose(reply.text)
     if known.category is not Category.UNKNOWN:
         return PermanentError(f"{what} This means {known.summary}. {known.resolution}")
+    if reply.status_code == 401:
+        return PermanentError(f"vLLM at {url} wants a key that it was not sent. Check target.vllm.api_key_file in the plan.")
     if reply.status_code in (429, 503):
         return EngineWarming(what)
     if reply.is_server_error:

@@ -1,13 +1,14 @@
 """The command line and environment of a vLLM server, built from what is known about vLLM and from nothing else.
 
-Pure: no process is started and no file is read here. Flags that not every version knows are listed in `SINCE`; H numbers
-are the hazards of the project's list.
+Pure: no process is started and no file is read here. Which flag exists in which version is `flags`' to know, and what is made here is
+compared with the installed vLLM there; H numbers are the hazards of the project's list.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,6 @@ from crossfade.rollout.routes import canonical
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
-
-SINCE: Mapping[str, tuple[int, int]] = {"--shutdown-timeout": (0, 18), "--kv-cache-memory-bytes": (0, 11)}
-"""First vLLM version that knows a flag; a flag not listed here is in every version we start."""
 
 INHERITED = (
     "PATH",
@@ -42,7 +40,8 @@ class ServeSpec:
     `served_names[0]` becomes the `model_name` label of every metric. `kv_cache_bytes` is exact and replaces vLLM's share of
     the whole memory; on a CPU give it, because vLLM's own choice there is gibibytes. `drain_s` is how long a stopping server
     finishes its streams (H14); `load_within_s` how long it may load weights, where vLLM's own limit is 600 (H15). `cache`
-    keeps compiled kernels between starts.
+    keeps compiled kernels between starts. `sampling` is what a request gets that does not say. `flags` are further flags, name to value,
+    true for one without a value. `api_key` reaches the server by its environment and never by its command line.
     """
 
     python: Path
@@ -58,7 +57,14 @@ class ServeSpec:
     enforce_eager: bool = False
     drain_s: int = 30
     load_within_s: int = 1800
-    vllm_version: tuple[int, int] = (0, 32)
+    tool_parser: str = ""
+    reasoning_parser: str = ""
+    chat_template: Path | None = None
+    chat_template_kwargs: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    generation_config: Literal["vllm", "auto"] = "vllm"
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    flags: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    api_key: str = field(default="", repr=False)
 
 
 def served_names(model: str, aliases: Iterable[str] = (), hidden: Iterable[str] = ()) -> tuple[str, ...]:
@@ -89,7 +95,7 @@ def command(spec: ServeSpec) -> list[str]:
         *("--model", str(spec.weights)),
         *("--served-model-name", *spec.served_names),  # separate values; one string with spaces would be one name
         *("--host", "127.0.0.1", "--port", str(spec.port)),
-        *("--generation-config", "vllm"),  # else the repository's own sampling defaults apply silently (H3)
+        *("--generation-config", spec.generation_config),  # auto: the repository's own sampling defaults apply silently (H3)
         *("--max-num-seqs", str(spec.max_num_seqs)),
         *("--dtype", spec.dtype),
         *("--uvicorn-log-level", "warning"),  # no line a request: the log is for diagnosis
@@ -100,10 +106,32 @@ def command(spec: ServeSpec) -> list[str]:
         arguments += ["--enforce-eager"]
     if spec.device == "cpu":
         arguments += ["--distributed-executor-backend", "uni"]  # one process less; works only with the variable set in `environment`
-    if spec.kv_cache_bytes != "auto" and _knows(spec, "--kv-cache-memory-bytes"):
+    if spec.kv_cache_bytes != "auto":
         arguments += ["--kv-cache-memory-bytes", str(spec.kv_cache_bytes)]
-    if _knows(spec, "--shutdown-timeout"):
-        arguments += ["--shutdown-timeout", str(spec.drain_s)]
+    return [*arguments, "--shutdown-timeout", str(spec.drain_s), *_answering(spec), *_further(spec)]
+
+
+def _answering(spec: ServeSpec) -> list[str]:
+    """How requests are understood and answers are written."""
+    arguments = []
+    if spec.tool_parser:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", spec.tool_parser]  # either alone is refused (H5)
+    if spec.reasoning_parser:
+        arguments += ["--reasoning-parser", spec.reasoning_parser]
+    if spec.chat_template:
+        arguments += ["--chat-template", str(spec.chat_template)]
+    if spec.chat_template_kwargs:
+        arguments += ["--default-chat-template-kwargs", json.dumps(dict(spec.chat_template_kwargs), sort_keys=True)]
+    if spec.sampling:
+        arguments += ["--override-generation-config", json.dumps(dict(spec.sampling), sort_keys=True)]
+    return arguments
+
+
+def _further(spec: ServeSpec) -> list[str]:
+    arguments = []
+    for name, value in spec.flags.items():
+        flag = "--" + name.replace("_", "-")
+        arguments += [flag] if value is True else ["--no-" + flag[2:]] if value is False else [flag, str(value)]
     return arguments
 
 
@@ -121,10 +149,8 @@ def environment(spec: ServeSpec, base: Mapping[str, str]) -> dict[str, str]:
         "VLLM_ENGINE_READY_TIMEOUT_S": str(spec.load_within_s),
         "PYTHONUNBUFFERED": "1",  # or the last words of a dying server are lost
     }
+    if spec.api_key:
+        settings |= {"VLLM_API_KEY": spec.api_key}
     if spec.device == "cpu":
         settings |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
     return kept | settings
-
-
-def _knows(spec: ServeSpec, flag: str) -> bool:
-    return spec.vllm_version >= SINCE[flag]

@@ -22,7 +22,7 @@ def test_warnings_do_not_stop_but_are_counted_and_listed():
     verdict = assess(replace(SOURCE, capabilities=("completion", "tools")), TARGET, Workload())
     assert verdict.decision == Decision.PROMOTE
     assert verdict.next_action == "go on, and read 1 warning"
-    assert any(finding.gate == "H5" and "--tool-call-parser" in finding.reason for finding in verdict.findings)
+    assert any(finding.gate == "H5" and "target.vllm.tool_parser" in finding.reason for finding in verdict.findings)
 
 
 def test_other_weights_stop_with_both_values_even_when_everything_speaks_for_moving():

@@ -18,7 +18,13 @@ def test_a_plain_model_shows_only_notes():
 @pytest.mark.parametrize(
     ("source", "target", "hazard", "severity", "said"),
     [
-        ({"capabilities": ("completion", "tools")}, {}, "H5", "warn", "--tool-call-parser llama3_json"),
+        (
+            {"capabilities": ("completion", "tools")},
+            {"repo": "meta-llama/Llama-3.1-8B-Instruct"},
+            "H5",
+            "warn",
+            "--tool-call-parser llama3_json",
+        ),
         ({"capabilities": ("completion", "thinking")}, {"shape": Shape("qwen3")}, "H7", "warn", "--reasoning-parser qwen3"),
         ({"context": 8192}, {}, "H4", "warn", "8192"),
         ({}, {"served_names": ("lab:latest",)}, "H16", "stop", "clients may write lab,"),

@@ -17,7 +17,7 @@ import pytest
 from crossfade.errors import EngineDied, EngineWarming, PermanentError, UserError
 from crossfade.home import Home
 from crossfade.ports import SystemClock
-from crossfade.runtime.launch import Difference, Launch, Origin
+from crossfade.runtime.launch import Difference, EndedAtStart, Launch, Origin
 from crossfade.runtime.process_runtime import LOGS_KEPT, ProcessRuntime
 
 SERVER = """
@@ -138,11 +138,12 @@ def test_a_taken_port_names_its_holder_before_anything_starts(runtime):
 def test_a_target_that_dies_is_reported_with_diagnosis_and_log_at_once(runtime):
     target = runtime.start_target("engine", launch("import sys; print('ValueError: no such weights'); sys.exit(7)"))
     began = time.monotonic()
-    with pytest.raises(EngineDied) as died:
+    with pytest.raises(EndedAtStart) as died:
         wait(runtime, target, deadline_s=60)
     assert time.monotonic() - began < 10
     assert "the engine said why (ValueError: no such weights; exit code 7). Do the other thing." in str(died.value)
     assert target.program.log in str(died.value)
+    assert died.value.finding.detail == "ValueError: no such weights; exit code 7"
 
 
 def test_children_of_a_dead_target_do_not_keep_its_port(runtime):

@@ -52,8 +52,44 @@ def test_repository_sampling_defaults_never_apply():
     assert values(command(SPEC), "--generation-config") == ["vllm"]
 
 
-def test_an_old_vllm_is_not_given_flags_it_does_not_know():
-    assert "--shutdown-timeout" not in command(replace(SPEC, vllm_version=(0, 17)))
+def test_a_tool_parser_comes_with_the_flag_that_lets_it_be_used():
+    arguments = command(replace(SPEC, tool_parser="hermes", reasoning_parser="qwen3"))
+    assert "--enable-auto-tool-choice" in arguments
+    assert values(arguments, "--tool-call-parser") == ["hermes"]
+    assert values(arguments, "--reasoning-parser") == ["qwen3"]
+    assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} & set(command(SPEC))
+
+
+def test_what_a_user_says_about_answers_reaches_the_server():
+    said = replace(
+        SPEC,
+        chat_template=Path("/t.jinja"),
+        chat_template_kwargs={"enable_thinking": False},
+        generation_config="auto",
+        sampling={"top_k": 40, "temperature": 0.8},
+        drain_s=90,
+    )
+    arguments = command(said)
+    assert values(arguments, "--chat-template") == ["/t.jinja"]
+    assert values(arguments, "--default-chat-template-kwargs") == ['{"enable_thinking": false}']
+    assert values(arguments, "--generation-config") == ["auto"]
+    assert values(arguments, "--override-generation-config") == ['{"temperature": 0.8, "top_k": 40}']
+    assert values(arguments, "--shutdown-timeout") == ["90"]
+
+
+def test_further_flags_are_written_as_vllm_reads_them():
+    given = {"max_num_batched_tokens": 8192, "enable_prefix_caching": False, "language_model_only": True, "kv-cache-dtype": "fp8"}
+    assert command(replace(SPEC, flags=given))[-6:] == [
+        *("--max-num-batched-tokens", "8192", "--no-enable-prefix-caching"),
+        *("--language-model-only", "--kv-cache-dtype", "fp8"),
+    ]
+
+
+def test_a_key_is_in_the_environment_and_nowhere_else():
+    spec = replace(SPEC, api_key="sk-secret")
+    assert environment(spec, {})["VLLM_API_KEY"] == "sk-secret"
+    assert "sk-secret" not in " ".join(command(spec)) + repr(spec)
+    assert "VLLM_API_KEY" not in environment(SPEC, {})
 
 
 def test_a_name_without_tag_is_served_with_and_without_latest():
