@@ -162,4 +162,7 @@ def _resolve_paths(plan: Plan, folder: Path) -> Plan:
     models = tuple(
         model.model_copy(update={"calibration": folder / model.calibration}) if model.calibration else model for model in plan.models
     )
-    return plan.model_copy(update={"parity": parity, "models": models, "store": folder / plan.store if plan.store else None})
+    drift = plan.drift.model_copy(update={"suite": folder / plan.drift.suite}) if plan.drift.suite else plan.drift
+    return plan.model_copy(
+        update={"parity": parity, "drift": drift, "models": models, "store": folder / plan.store if plan.store else None}
+    )
