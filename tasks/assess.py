@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from crossfade.assess.inventory import TargetFacts
+from crossfade.assess.gpus import devices
+from crossfade.assess.inventory import Demand, MachineFacts, TargetFacts
+from crossfade.assess.layout import Layout, layout_of, planned_load
 from crossfade.assess.shape import shape_from_config
+from crossfade.assess.tensors import Made
 from crossfade.assess.verdict import assess as judge_plan
 from crossfade.errors import GateFailed
 from crossfade.hub.repository import ResolvedRepository, read_config, resolve
@@ -18,46 +21,85 @@ from crossfade.rollout.state import MigrationState
 from crossfade.vllm.command import served_names
 from crossfade.wiring import Bench
 from tasks.artifacts import table
+from tasks.sizing import Sized, size_model
 from tasks.stage import Report, stage
 
 
 class Assessed(BaseModel):
-    """What later stages build on: the commit is pinned here and nowhere else."""
+    """What later stages build on: the commit is pinned here and nowhere else.
+
+    `repo` is what is downloaded: the plan's, or the published quantization that `quantize: auto` chose. `scheme` is what is made of it;
+    both are empty in outcomes of before they were decided here. `bits_published` is 0 unless a published quantization was chosen.
+    `layout` is None where no GPU is known.
+    """
 
     commit: str
     total_bytes: int
     verdict: Verdict
+    repo: str = ""
+    scheme: Made | None = None
+    why: str = ""
+    bits_published: int = 0
+    layout: Layout | None = None
 
 
 @stage("assess", milestone=Phase.ASSESSED, retries=4)
 def assess(bench: Bench, state: MigrationState) -> Report:
     """What both sides say of themselves, the decision framework, and the hazards that can be seen from here."""
     resolved = resolve(bench.model.huggingface, bench.model.revision)
-    copies = 1 if bench.model.quantize == "none" else 2
-    check_room(resolved, bench.weights, copies)
-    source, target = bench.source.facts(bench.model.ollama), _target_facts(bench, resolved)
-    verdict = judge_plan(source, target, bench.plan.workload)
+    config, source = read_config(resolved), bench.source.facts(bench.model.ollama)
+    sized = size_model(bench, source, resolved, config)
+    chosen = _chosen(bench, resolved, sized)
+    fetched = resolved if chosen.repo == resolved.repo else resolve(chosen.repo, chosen.commit)
+    check_room(fetched, bench.weights, 1 if chosen.scheme == "none" else 2)
+    target = _target_facts(bench, fetched, config, sized)
+    machine = MachineFacts(tuple(device.gpu.total_bytes for device in devices(sized.gpus)))
+    load = planned_load(bench.plan.workload.load)
+    verdict = judge_plan(
+        source, target, bench.plan.workload, machine=machine, demand=Demand(peak_concurrency=load.concurrency if load else None)
+    )
     rows = [(f.gate, f.source, f.target, str(f.decision), f.reason) for f in verdict.findings]
-    markdown = f"# Assessment: {verdict.decision}\n\n{verdict.reason}\n\n{table(('what', 'source', 'target', 'verdict', 'why'), rows)}\n"
+    findings = table(("what", "source", "target", "verdict", "why"), rows)
+    markdown = f"# Assessment: {verdict.decision}\n\n{verdict.reason}\n\n{findings}\n\n{sized.markdown()}"
     if verdict.decision is not Decision.PROMOTE:
         refusal = GateFailed(f"{bench.migration}: the assessment says {verdict.decision}: {verdict.reason}. {verdict.next_action}")
         refusal.add_note(markdown)
         raise refusal
-    summary = f"{resolved.repo} at {resolved.commit[:12]}, {resolved.total_bytes:,} bytes; {verdict.reason}"
-    return Report(summary, markdown, Assessed(commit=resolved.commit, total_bytes=resolved.total_bytes, verdict=verdict))
+    summary = f"{fetched.repo} at {fetched.commit[:12]}, {fetched.total_bytes:,} bytes; weights: {chosen.why}; {verdict.reason}"
+    return Report(summary, markdown, chosen.model_copy(update={"verdict": verdict, "total_bytes": fetched.total_bytes}))
 
 
-def _target_facts(bench: Bench, resolved: ResolvedRepository) -> TargetFacts:
-    config = read_config(resolved)
+def _chosen(bench: Bench, resolved: ResolvedRepository, sized: Sized) -> Assessed:
+    """The decision; its verdict is filled in when there is one."""
+    pending = Verdict(decision=Decision.HOLD, reason="not judged yet", findings=(), next_action="")
+    found = Assessed(commit=resolved.commit, total_bytes=resolved.total_bytes, verdict=pending, repo=resolved.repo)
+    if (storage := sized.storage) is None:  # then the plan says the scheme itself
+        wanted = bench.model.quantize
+        return found.model_copy(update={"scheme": None if wanted == "auto" else wanted, "why": sized.note})
+    decided: dict[str, object] = {"scheme": storage.scheme, "why": storage.why, "layout": layout_of(storage.sizing)}
+    if storage.offer:
+        decided |= {"repo": storage.offer.repo, "commit": storage.offer.commit, "bits_published": storage.offer.bits}
+    return found.model_copy(update=decided)
+
+
+def _target_facts(bench: Bench, resolved: ResolvedRepository, config: Mapping[str, object], sized: Sized) -> TargetFacts:
+    """`config` is the base's own also where a quantization of it is fetched: it describes the network, which is the same."""
     text = config.get("text_config")  # multimodal repositories keep the language model's numbers one level down
     context = (text if isinstance(text, Mapping) else config).get("max_position_embeddings")
     return TargetFacts(
         repo=resolved.repo,
         commit=resolved.commit,
-        weight_bytes=sum(file.bytes for file in resolved.files if file.path.endswith(".safetensors")),
+        weight_bytes=_weight_bytes(resolved, sized),
         total_bytes=resolved.total_bytes,
         files=len(resolved.files),
         served_names=served_names(bench.model.ollama, bench.model.aliases),
         context=context if isinstance(context, int) else None,
         shape=shape_from_config(config),
     )
+
+
+def _weight_bytes(resolved: ResolvedRepository, sized: Sized) -> int:
+    """As they will lie on the GPUs together, quantized or not."""
+    if sized.storage:
+        return sized.storage.sizing.weight_bytes * sized.storage.sizing.tensor_parallel_size
+    return sum(file.bytes for file in resolved.files if file.path.endswith(".safetensors"))

@@ -28,13 +28,13 @@ class Downloaded(BaseModel):
 @stage("download", milestone=Phase.DOWNLOADED, gates="download", retries=8, retry_delay_s=5, timeout=timedelta(days=1))
 def download(bench: Bench, state: MigrationState) -> Report:
     """Safetensors, tokenizer and configuration, each checked by size and hash. What is here already is not fetched again."""
-    commit = bench.desk.outcome(state, "assess", Assessed).commit
+    assessed = bench.desk.outcome(state, "assess", Assessed)
     progress = Progress(bench.migration, "download", bench.desk.clock)
 
     def show(now: Transferred) -> None:
         progress.at(now.bytes_done, now.bytes_total, f"{now.bytes_done:,} of {now.bytes_total:,} bytes")
 
-    manifest = fetch(bench.model.huggingface, commit, bench.weights, show, copies=1)
+    manifest = fetch(assessed.repo or bench.model.huggingface, assessed.commit, bench.weights, show, copies=1)
     folder = folder_for(bench.weights, manifest.repo, manifest.commit)
     rows = [(file.path, f"{file.bytes:,}", file.sha256[:16]) for file in manifest.files]
     summary = f"{len(manifest.files)} files, {manifest.total_bytes:,} bytes of {manifest.repo} at {manifest.commit[:12]}, all hashes right"

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
+from crossfade.assess.layout import filled_in
 from crossfade.errors import EngineDied, EngineWarming, GateFailed, TemporaryError
 from crossfade.plan.show import show_plan
 from crossfade.rollout.names import rehearsal_model
@@ -13,6 +14,7 @@ from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
 from crossfade.wiring import Bench
 from tasks.artifacts import table
+from tasks.assess import Assessed
 from tasks.gpu import hand_over
 from tasks.quantize import Quantized
 from tasks.stage import Report, stage
@@ -31,7 +33,8 @@ class Serving(BaseModel):
 def serve(bench: Bench, state: MigrationState) -> Report:
     """Start vLLM through the gpu pool, and ask it a real question under the hidden name."""
     weights = bench.desk.outcome(state, "quantize", Quantized).folder
-    parameters = {"plan": show_plan(bench.plan), "migration": bench.migration, "weights": weights}
+    layout = bench.desk.outcome(state, "assess", Assessed).layout
+    parameters = {"plan": show_plan(filled_in(bench.plan, layout)), "migration": bench.migration, "weights": weights}
     how = hand_over(state, "serve", parameters, EngineDied)
     try:
         names = bench.target.models()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -80,6 +81,7 @@ class Shelf:
         self._left = {"rate_limited": repository.faults.rate_limited, "unavailable": repository.faults.unavailable}
         self._left |= {"cut": repository.faults.cut_times, "corrupt": repository.faults.corrupt_times}
         self._blobs = {blob.path: blob for blob in _blobs(repository.folder)}
+        self._card = _card(repository.folder)
         content = "\n".join(f"{blob.path} {blob.sha256}" for blob in self._blobs.values())
         self.commit = hashlib.sha1(content.encode(), usedforsecurity=False).hexdigest()
 
@@ -108,7 +110,16 @@ class Shelf:
             "downloads": 0,
             "likes": 0,
         }
-        return card | {"gated": "manual" if self._faults.gated else False, "tags": [], "cardData": {}, "siblings": siblings}
+        gated = "manual" if self._faults.gated else False
+        return card | {"gated": gated, "tags": list(self.tags()), "cardData": self._card, "siblings": siblings}
+
+    def tags(self) -> tuple[str, ...]:
+        """As the hub makes them of the card: what the model was made from, and how."""
+        bases = self._card.get("base_model", [])
+        named = [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else []
+        relation = self._card.get("base_model_relation")
+        plain = [f"base_model:{base}" for base in named]
+        return (*plain, *(f"base_model:{relation}:{base}" for base in named if relation))
 
     def tree(self) -> list[dict[str, object]]:
         """All files, as the recursive listing has them."""
@@ -139,7 +150,8 @@ class Shelf:
 
     async def _bytes(self, blob: Blob, first: int, last: int) -> AsyncIterator[bytes]:
         faults = self._faults
-        flip = blob.bytes // 2 if faults.corrupt == blob.path and self._spend("corrupt") else -1
+        middle = blob.bytes // 2
+        flip = middle if faults.corrupt == blob.path and first <= middle <= last and self._spend("corrupt") else -1
         cut = 0 < faults.cut_after_bytes <= last - first and self._spend("cut")
         end = first + faults.cut_after_bytes if cut else last + 1
         piece = min(_PIECE_BYTES, max(1, faults.bytes_per_s // 20)) if faults.bytes_per_s else _PIECE_BYTES
@@ -165,6 +177,15 @@ def refuse(status: int, code: str, message: str, headers: Mapping[str, str] | No
     """An error answer the way the hub gives it: what the client library reads is in the headers."""
     marks = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}) | dict(headers or {})
     return JSONResponse({"error": message}, status_code=status, headers=marks)
+
+
+def _card(folder: Path) -> dict[str, object]:
+    """The YAML at the head of README.md, between two lines of dashes."""
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    head = text.split("---\n")[1] if text.startswith("---\n") else ""
+    written = yaml.safe_load(head) if head else None
+    return written if isinstance(written, dict) else {}
 
 
 def _blobs(folder: Path) -> Iterator[Blob]:

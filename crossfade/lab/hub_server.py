@@ -40,15 +40,20 @@ class Answered:
 
 
 class LabHub:
-    """The ASGI app. `requests` is its record in the order of arrival, over HTTP at `/_lab/requests`."""
+    """The ASGI app. `requests` is its record in the order of arrival, over HTTP at `/_lab/requests`.
 
-    def __init__(self, repositories: Sequence[LabRepository]) -> None:
+    `searchable` is False for a hub whose search answers 503, as the real one's does on bad days while files go on being served.
+    """
+
+    def __init__(self, repositories: Sequence[LabRepository], *, searchable: bool = True) -> None:
         self._shelves = {repository.name: Shelf(repository) for repository in repositories}
+        self._searchable = searchable
         self.requests: list[Answered] = []
         base, methods = "/api/models/{org}/{name}", ["GET", "HEAD"]
         self.app = Starlette(
             routes=[
                 Route("/_lab/requests", self._record),
+                Route("/api/models", self._search),
                 Route(base, self._info, methods=methods),
                 Route(base + "/revision/{revision:path}", self._info, methods=methods),
                 Route(base + "/tree/{revision}", self._tree, methods=methods),
@@ -64,6 +69,17 @@ class LabHub:
         return JSONResponse(
             [{"method": each.method, "path": each.path, "status": each.status, "range": each.range} for each in self.requests]
         )
+
+    async def _search(self, request: Request) -> Response:
+        if not self._searchable:
+            return self._logged(request, refuse(503, "", "Service unavailable"))
+        author, wanted = request.query_params.get("author"), set(request.query_params.getlist("filter"))
+        found = [
+            shelf.info(blobs=False)
+            for name, shelf in self._shelves.items()
+            if (author is None or name.startswith(f"{author}/")) and wanted <= set(shelf.tags())
+        ]
+        return self._logged(request, JSONResponse(found))
 
     async def _info(self, request: Request) -> Response:
         return self._logged(request, self._answer(request, "info"))

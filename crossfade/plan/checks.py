@@ -28,7 +28,7 @@ class Problem:
 
 def problems(plan: Plan) -> list[Problem]:
     """Everything that would end the migration later for a reason that can be seen now. Reads the files the plan names."""
-    return [*_clashes(plan), *_parity(plan), *_calibrations(plan), *_limits(plan)]
+    return [*_clashes(plan), *_parity(plan), *_calibrations(plan), *_drift(plan), *_limits(plan)]
 
 
 def _clashes(plan: Plan) -> Iterator[Problem]:
@@ -68,6 +68,15 @@ def _calibrations(plan: Plan) -> Iterator[Problem]:
                 yield Problem(field, f"{model.calibration} is empty; write one prompt a line")
         except PlanInvalid as error:
             yield Problem(field, str(error))
+
+
+def _drift(plan: Plan) -> Iterator[Problem]:
+    if plan.drift.suite is None or plan.drift.skip:
+        return
+    try:
+        load_suite(_text(plan.drift.suite), str(plan.drift.suite))
+    except PlanInvalid as error:
+        yield from (Problem(("drift", "suite"), line) for line in str(error).splitlines())
 
 
 def _limits(plan: Plan) -> Iterator[Problem]:

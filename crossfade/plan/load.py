@@ -168,9 +168,9 @@ def _resolve_paths(plan: Plan, folder: Path) -> Plan:
         model.model_copy(update={"calibration": folder / model.calibration}) if model.calibration else model for model in plan.models
     )
     target = plan.target.model_copy(update={"vllm": _with_absolute_files(plan.target.vllm, folder)})
-    return plan.model_copy(
-        update={"parity": parity, "models": models, "target": target, "store": folder / plan.store if plan.store else None}
-    )
+    drift = plan.drift.model_copy(update={"suite": folder / plan.drift.suite}) if plan.drift.suite else plan.drift
+    store = folder / plan.store if plan.store else None
+    return plan.model_copy(update={"parity": parity, "drift": drift, "models": models, "target": target, "store": store})
 
 
 def _with_absolute_files(options: VllmOptions, folder: Path) -> VllmOptions:

@@ -43,17 +43,22 @@ class ModelPlan(_Part):
     )
     revision: str = Field("main", description="Branch, tag or commit. Resolved to a commit before the first byte and pinned there.")
     quantize: Scheme = "none"
+    quantizer: Literal["llm-compressor", "autoawq"] = Field(
+        "llm-compressor", description="The tool that makes them. autoawq is archived upstream and makes awq only, in its own file format."
+    )
+    trust: tuple[str, ...] = Field(
+        (), description="Organisations, besides the model's own, whose published quantizations `quantize: auto` may take."
+    )
     calibration: Path | None = Field(
-        None, description="JSONL of prompts to calibrate with; never the parity suite, which must stay unseen."
+        None,
+        description="JSONL of prompts to calibrate with; never the parity suite, which must stay unseen. Without it general ones are used.",
     )
     aliases: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _scheme_can_be_made(self) -> Self:
-        if self.quantize == "auto":
-            raise ValueError("quantize: auto is not built yet; write none, fp8, w8a8, awq or gptq")
-        if self.quantize in ("awq", "gptq") and self.calibration is None:
-            raise ValueError(f"quantize: {self.quantize} needs prompts; name a JSONL file in calibration:, or write fp8 or w8a8")
+        if self.quantizer == "autoawq" and self.quantize != "awq":
+            raise ValueError(f"quantizer: autoawq makes awq only; write quantize: awq, or leave quantizer: out for {self.quantize}")
         return self
 
     @property
@@ -81,9 +86,22 @@ RESERVED_FLAGS = frozenset({
 Setting = bool | int | float | str
 
 
-class VllmOptions(_Part):
-    """What `vllm serve` is told beyond names and paths."""
+class GpuPlan(_Part):
+    """GPUs that are alike, for when the machine with the driver is not asked. `used` is what others hold on each, the source included."""
 
+    name: str = "GPU"
+    count: int = Field(1, ge=1)
+    memory: Bytes
+    used: Bytes = 0
+    capability: float | None = Field(None, description="CUDA's compute capability, like 8.9; without it nothing is refused for it.")
+
+
+class VllmOptions(_Part):
+    """What `vllm serve` is told beyond names and paths. `auto` is what sizing finds where GPUs are known, else vLLM's own choice."""
+
+    tensor_parallel_size: int | Literal["auto"] = "auto"
+    gpu_memory_utilization: float | Literal["auto"] = "auto"
+    devices: tuple[int, ...] | Literal["auto"] = Field("auto", description="Numbers of the GPUs, for CUDA_VISIBLE_DEVICES.")
     max_model_len: int | Literal["auto"] = "auto"
     max_num_seqs: int = Field(64, ge=1)
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -119,6 +137,7 @@ class TargetPlan(_Part):
 
     runtime: ProcessRuntime = ProcessRuntime()
     vllm: VllmOptions = VllmOptions()
+    gpus: tuple[GpuPlan, ...] = Field((), description="The target's GPUs; left out, the driver here is asked, then DCGM in Prometheus.")
     reach: HostPort | None = None
 
     @property
@@ -149,11 +168,23 @@ class PrometheusPlan(_Part):
     )
 
 
+class LoadPlan(_Part):
+    """The busiest time the target must carry. Requests at once are `requests_per_s` x `seconds`, unless `at_once` says so directly."""
+
+    prompt_tokens: float = Field(ge=1)
+    output_tokens: float = Field(ge=1)
+    requests_per_s: float = Field(0.0, ge=0)
+    seconds: Seconds = 0.0
+    at_once: float | None = Field(None, ge=1)
+    longest_tokens: int | None = Field(None, ge=1, description="Prompt and output together of all but one request in a thousand.")
+
+
 class Workload(_Part):
     """What cannot be measured and the decision framework asks."""
 
     external_users: bool = True
     sla: bool = True
+    load: LoadPlan | None = None
 
 
 class ParityPlan(_Part):
@@ -173,6 +204,24 @@ class ParityPlan(_Part):
         if self.skip and self.suite:
             raise ValueError("suite: and skip: contradict each other; keep one")
         return self
+
+
+class DriftPlan(_Part):
+    """How far quantized weights may be from the unquantized ones before they are served: a healthy server can serve broken ones (H21).
+
+    Both answer `prompts` prompts of `suite`, else of the parity suite, through vLLM. Drift is the mean difference of the log-probability
+    that each gives to the unquantized model's own greedy answers; agreement is the part of those tokens that the quantized one would
+    have chosen too.
+    """
+
+    suite: Path | None = Field(None, description="JSONL of prompts nobody calibrated with; default: the parity suite.")
+    skip: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        "", description="Why nothing is compared, for instance because the unquantized model fits no GPU here. The report repeats it."
+    )
+    prompts: int = Field(32, ge=1)
+    max_tokens: int = Field(48, ge=1)
+    logprob_at_most: float = Field(0.1, gt=0, description="Mean over all tokens, in nats. 8 bits cost about 0.01, good 4 bits 0.05.")
+    agreement_at_least: Fraction = 0.9
 
 
 class GuardPlan(_Part):
@@ -280,6 +329,7 @@ class Plan(_Part):
     patience: Seconds = Field(60.0, description="How long a gate between stages may hold before the stage fails; nothing has moved then.")
     guard: GuardPlan = GuardPlan()
     judge: JudgePlan = JudgePlan()
+    drift: DriftPlan = DriftPlan()
     parity: ParityPlan = ParityPlan()
     ramp: RampPlan = RampPlan()
     soak: Seconds = 86_400.0

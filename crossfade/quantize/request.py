@@ -9,15 +9,19 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossfade.errors import UserError
-from crossfade.quantize.backend import Scheme, backend_for
+from crossfade.quantize.backend import SCRIPTS, Backend, Scheme, Tool, backend_for
 from crossfade.weights import WeightsManifest, load_manifest
+
+DEFAULT_PROMPTS = SCRIPTS / "calibration.jsonl"
+"""General prompts, for schemes that cannot do without any where the plan names none."""
 
 
 class QuantizeRequest(BaseModel):
     """Everything that decides the result. Paths are seen alike by all workers of the pool.
 
-    `calibration` is JSONL with `prompt` and, better, `answer`, as the parity suite is; without it w8a8 is rounded to nearest,
-    with it GPTQ decides the rounding. `samples` prompts at most are used, each cut to `max_length` tokens.
+    `calibration` is JSONL with `prompt` and, better, `answer`, as the parity suite is, or with `messages` as chat clients send them.
+    Without it w8a8 is rounded to nearest, with it GPTQ decides the rounding; awq and gptq take general prompts then. `samples` prompts
+    at most are used, each cut to `max_length` tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,10 +29,30 @@ class QuantizeRequest(BaseModel):
     weights: str
     out_root: str
     scheme: Scheme
+    tool: Tool = "llm-compressor"
     calibration: str | None = None
     samples: int = Field(256, ge=1)
     max_length: int = Field(2048, ge=1)
     seed: int = 0
+
+    @property
+    def backend(self) -> Backend:
+        """What makes it; raises UserError when nothing can."""
+        return backend_for(self.scheme, self.tool)
+
+    def prompts(self) -> tuple[Path | None, str]:
+        """The file to calibrate with, on this machine, and what to tell of it. Raises UserError when the scheme cannot be made."""
+        backend = self.backend
+        if self.scheme in backend.data_free:
+            return None, "no calibration: the weights alone decide"
+        if self.calibration:
+            return Path(self.calibration), f"calibrated with the plan's own prompts, {self.calibration}"
+        if self.scheme in backend.needs_prompts:
+            return (
+                DEFAULT_PROMPTS,
+                "calibrated with Crossfade's general prompts, because the plan names none; calibration: with yours is better",
+            )
+        return None, "rounded to nearest, because the plan names no calibration prompts"
 
 
 def output_folder(request: QuantizeRequest) -> Path:
@@ -45,25 +69,20 @@ def output_folder(request: QuantizeRequest) -> Path:
 
 
 def _inputs_digest(request: QuantizeRequest, manifest: WeightsManifest) -> str:
-    backend = backend_for(request.scheme)
+    backend, (prompts, _) = request.backend, request.prompts()
     inputs: dict[str, object] = {
         "files": sorted((file.path, file.sha256) for file in manifest.files),
         "scheme": request.scheme,
         "tool": f"{backend.tool} {backend.version()}",
         "worker": hashlib.sha256(backend.worker.read_bytes()).hexdigest(),  # the script holds the recipe
     }
-    if request.calibration and request.scheme not in backend.data_free:
+    if prompts:
         inputs |= {
-            "calibration": _sha256(Path(request.calibration)),
+            "calibration": _sha256(prompts),
             "samples": request.samples,
             "max_length": request.max_length,
             "seed": request.seed,
         }
-    elif request.scheme in backend.needs_prompts:
-        raise UserError(
-            f"quantize: {request.scheme} needs prompts to calibrate with, and the plan names none. "
-            "Give parity.suite a JSONL file, or use fp8 or w8a8."
-        )
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

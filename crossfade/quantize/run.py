@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from crossfade.errors import NotEnoughRoom, QuantizeFailed
-from crossfade.quantize.backend import Backend, backend_for
+from crossfade.quantize.backend import Backend
+from crossfade.quantize.once import only_maker
 from crossfade.quantize.request import QuantizeRequest, output_folder
 from crossfade.quantize.worker import Say, run_worker
 from crossfade.weights import LOADED_BY_ENGINES, MANIFEST, WeightsManifest, hash_files, load_manifest, seal, verify
@@ -33,7 +32,7 @@ def quantize(request: QuantizeRequest, *, tool: Tool, logs: Path, deadline_s: fl
     if request.scheme == "none":
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
-    with _only_maker(final, on_progress) as lock:
+    with only_maker(final, on_progress) as lock:
         if final.exists():
             verify(final)
             on_progress(f"already made: {final}")
@@ -42,7 +41,7 @@ def quantize(request: QuantizeRequest, *, tool: Tool, logs: Path, deadline_s: fl
 
 
 def _make(request: QuantizeRequest, final: Path, *, tool: Tool, logs: Path, deadline_s: float, lock: int, say: Say) -> Path:
-    backend, source, partial = backend_for(request.scheme), Path(request.weights), final.with_name(f"{final.name}.partial")
+    backend, source, partial = request.backend, Path(request.weights), final.with_name(f"{final.name}.partial")
     python = tool(backend.environment)
     if partial.exists():
         say(f"removing what a killed run left: {partial}")
@@ -50,6 +49,9 @@ def _make(request: QuantizeRequest, final: Path, *, tool: Tool, logs: Path, dead
     _require_room(final.parent, load_manifest(source))
     base = verify(source)
     partial.mkdir()
+    say(request.prompts()[1])
+    if backend.remark:
+        say(backend.remark)
     job = partial / JOB
     job.write_text(json.dumps({"source": str(source.resolve()), "out": str(partial.resolve()), **_recipe(request)}, indent=1) + "\n")
     run_worker(python, backend.worker, job, log=logs / f"quantize-{final.name}.log", keep_open=(lock,), deadline_s=deadline_s, say=say)
@@ -63,7 +65,8 @@ def _make(request: QuantizeRequest, final: Path, *, tool: Tool, logs: Path, dead
 
 
 def _recipe(request: QuantizeRequest) -> dict[str, object]:
-    calibration = str(Path(request.calibration).resolve()) if request.calibration else None
+    prompts, _ = request.prompts()
+    calibration = str(prompts.resolve()) if prompts else None
     return request.model_dump(include={"scheme", "samples", "max_length", "seed"}) | {"calibration": calibration}
 
 
@@ -109,15 +112,3 @@ def _require_room(folder: Path, base: WeightsManifest) -> None:
         raise NotEnoughRoom(
             f"{folder} has {free:,} bytes free; quantizing may need {base.total_bytes:,}. Free some, or move store: in the plan."
         )
-
-
-@contextmanager
-def _only_maker(final: Path, say: Say) -> Iterator[int]:
-    """Held across processes, and by the tool itself; the kernel lets go when the last of them has ended, however it ended."""
-    with final.with_name(f".{final.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another run is making {final.name}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock.fileno()

@@ -1,4 +1,4 @@
-"""One run of a backend's worker script: a job in, progress lines out, and no process left behind however we end."""
+"""One run of a worker script in a tool's environment: a job in, progress lines out, and no process left behind however we end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,17 @@ class _Event(BaseModel):
     text: str = ""
 
 
-def run_worker(python: Path, script: Path, job: Path, *, log: Path, keep_open: tuple[int, ...], deadline_s: float, say: Say) -> None:
+def run_worker(
+    python: Path,
+    script: Path,
+    job: Path,
+    *,
+    log: Path,
+    keep_open: tuple[int, ...],
+    deadline_s: float,
+    say: Say,
+    what: str = "the quantizer",
+) -> None:
     """Return when the worker reported its result and ended well; its other output is in `log`.
 
     Raises QuantizeFailed with the log's tail otherwise, or after `deadline_s`. The worker holds our end of a pipe as its life
@@ -63,7 +73,7 @@ def run_worker(python: Path, script: Path, job: Path, *, log: Path, keep_open: t
                 text=True,
             )
         except OSError as error:
-            raise ToolMissing(f"cannot start the quantizer: {python}: {error.strerror}. Build its environment again.") from None
+            raise ToolMissing(f"cannot start {what}: {python}: {error.strerror}. Build its environment again.") from None
     overdue = threading.Event()
 
     def stop() -> None:
@@ -87,7 +97,7 @@ def run_worker(python: Path, script: Path, job: Path, *, log: Path, keep_open: t
         worker.wait()
     if exit_code != 0 or not finished:
         why = f"was stopped after {deadline_s:g} s" if overdue.is_set() else f"ended with exit code {exit_code} and no result"
-        raise QuantizeFailed(f"the quantizer {why}. The end of its log {log}:\n{_tail(log)}")
+        raise QuantizeFailed(f"{what} {why}. The end of its log {log}:\n{_tail(log)}")
 
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -51,6 +51,9 @@ class ServeSpec:
     device: Device
     cache: Path
     max_model_len: int | Literal["auto"] = "auto"
+    tensor_parallel_size: int | Literal["auto"] = "auto"
+    gpu_memory_utilization: float | Literal["auto"] = "auto"
+    devices: tuple[int, ...] | Literal["auto"] = "auto"
     max_num_seqs: int = 64
     dtype: Dtype = "auto"
     kv_cache_bytes: int | Literal["auto"] = "auto"
@@ -102,6 +105,10 @@ def command(spec: ServeSpec) -> list[str]:
     ]
     if spec.max_model_len != "auto":
         arguments += ["--max-model-len", str(spec.max_model_len)]
+    if spec.tensor_parallel_size != "auto" and spec.device == "cuda":
+        arguments += ["--tensor-parallel-size", str(spec.tensor_parallel_size)]
+    if spec.gpu_memory_utilization != "auto" and spec.device == "cuda":
+        arguments += ["--gpu-memory-utilization", str(spec.gpu_memory_utilization)]
     if spec.enforce_eager:
         arguments += ["--enforce-eager"]
     if spec.device == "cpu":
@@ -151,6 +158,8 @@ def environment(spec: ServeSpec, base: Mapping[str, str]) -> dict[str, str]:
     }
     if spec.api_key:
         settings |= {"VLLM_API_KEY": spec.api_key}
+    if spec.devices != "auto" and spec.device == "cuda":
+        settings |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.devices))}
     if spec.device == "cpu":
         settings |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
     return kept | settings

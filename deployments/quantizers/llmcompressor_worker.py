@@ -99,7 +99,9 @@ def calibration(job: dict, tokenizer):
 
 
 def conversation(row: dict) -> list[dict]:
-    """One line of the suite as chat messages."""
+    """One line as chat messages: a case of a suite, or what a chat client sent."""
+    if row.get("messages"):
+        return row["messages"]
     asked = [{"role": "user", "content": row["prompt"]}]
     return [*asked, {"role": "assistant", "content": row["answer"]}] if row.get("answer") else asked
 

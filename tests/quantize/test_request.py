@@ -4,8 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from crossfade.errors import UserError, WeightsInvalid
+from crossfade.parity.cases import load_suite
 from crossfade.quantize.backend import BACKENDS, backend_for
-from crossfade.quantize.request import QuantizeRequest, output_folder
+from crossfade.quantize.drift import HELD_OUT
+from crossfade.quantize.request import DEFAULT_PROMPTS, QuantizeRequest, output_folder
 
 
 @pytest.fixture
@@ -50,9 +52,29 @@ def test_prompts_that_a_scheme_never_reads_do_not_change_its_folder(request_of, 
 
 
 @pytest.mark.parametrize("scheme", ["awq", "gptq"])
-def test_a_scheme_that_measures_refuses_to_work_without_prompts(request_of, scheme):
-    with pytest.raises(UserError, match=r"needs prompts.*parity\.suite"):
-        output_folder(request_of(scheme))
+def test_a_scheme_that_measures_takes_general_prompts_where_the_plan_names_none_and_says_so(request_of, scheme, suite):
+    prompts, told = request_of(scheme).prompts()
+    assert prompts == DEFAULT_PROMPTS
+    assert "because the plan names none" in told
+    assert output_folder(request_of(scheme)) != output_folder(request_of(scheme, calibration=str(suite)))
+
+
+def test_what_was_calibrated_with_is_told_whatever_it_was(request_of, suite):
+    assert "alone decide" in request_of("fp8", calibration=str(suite)).prompts()[1]
+    assert str(suite) in request_of("w8a8", calibration=str(suite)).prompts()[1]
+    assert "rounded to nearest" in request_of("w8a8").prompts()[1]
+
+
+def test_nobody_is_compared_on_prompts_they_were_calibrated_with():
+    calibration, held_out = (load_suite(path.read_text(), path.name) for path in (DEFAULT_PROMPTS, HELD_OUT))
+    assert not {case.prompt for case in calibration} & {case.prompt for case in held_out}
+    assert len(calibration) >= 30 and len(held_out) >= 16
+
+
+def test_another_tool_makes_another_folder_and_only_what_it_can(request_of):
+    assert output_folder(request_of("awq", tool="autoawq")) != output_folder(request_of("awq"))
+    with pytest.raises(UserError, match="autoawq makes no fp8 weights; it makes awq"):
+        output_folder(request_of("fp8", tool="autoawq"))
 
 
 def test_an_undecided_scheme_is_never_guessed(request_of):
@@ -76,7 +98,7 @@ def test_an_unknown_field_of_a_request_is_refused():
 
 
 def test_every_backend_has_its_worker_and_a_pinned_version():
-    for backend in BACKENDS:
+    for tool, backend in BACKENDS.items():
         assert backend.worker.is_file()
         assert backend.version()[0].isdigit()
-        assert all(backend_for(scheme) is backend for scheme in backend.schemes)
+        assert all(backend_for(scheme, tool) is backend for scheme in backend.schemes)

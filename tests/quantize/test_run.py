@@ -13,22 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tool_doubles import fake_python
 
 from crossfade.errors import NotEnoughRoom, QuantizeFailed, ToolMissing, WeightsInvalid
 from crossfade.quantize.request import QuantizeRequest, output_folder
 from crossfade.quantize.run import quantize
 from crossfade.weights import verify
-
-
-def fake_python(tmp_path, body):
-    """A program called as the worker's Python would be: script and job are its arguments."""
-    program = tmp_path / "tool"
-    program.write_text(
-        f"#!{sys.executable}\nimport json, os, shutil, sys, time\njob = json.load(open(sys.argv[2]))\n{textwrap.dedent(body)}\n"
-    )
-    program.chmod(0o755)
-    return program
-
 
 COPY = """
     shutil.copy(job["source"] + "/model.safetensors", job["out"])
