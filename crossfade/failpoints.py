@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -70,5 +71,6 @@ def reach(name: Failpoint) -> None:
     """End this process here if a test asked for it; otherwise nothing."""
     if _ARMED is not None and _ARMED.name == name:
         if _ARMED.passes == 0:
-            os.kill(os.getpid(), _ARMED.signal)
+            # to this thread: sent to the process, another thread may take it, and this one goes on for a moment
+            signal.pthread_kill(threading.get_ident(), _ARMED.signal)
         _ARMED.passes -= 1
