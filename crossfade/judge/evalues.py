@@ -14,7 +14,8 @@ Only ratios of the two engines enter the latter two, so that a daily rhythm or a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from math import exp, log
 
 NEVER = -1e9
@@ -69,7 +70,7 @@ def log_add(left: float, right: float) -> float:
 def log_sum(values: Sequence[float]) -> float:
     """log of the sum of e^value."""
     most = max(values)
-    return most + log(sum(exp(value - most) for value in values))
+    return most + log(sum([exp(value - most) for value in values]))
 
 
 def log_mean(values: Sequence[float]) -> float:
@@ -77,6 +78,7 @@ def log_mean(values: Sequence[float]) -> float:
     return log_sum(values) - log(len(values))
 
 
-def above(p0: float, times: Iterable[float], highest: float) -> tuple[float, ...]:
+@lru_cache(maxsize=256)
+def above(p0: float, times: tuple[float, ...], highest: float) -> tuple[float, ...]:
     """Rates `times` p0, none over `highest`. Where p0 itself is that high: half-way from p0 to 1."""
     return tuple(rate if rate > p0 else (1 + p0) / 2 for rate in (min(p0 * one, highest) for one in times))

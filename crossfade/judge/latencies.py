@@ -104,12 +104,12 @@ def percentile_bound(known: Remembered, q: float) -> float:
 
 def decayed(known: Remembered, new: Histogram, lifetimes: float) -> Remembered:
     """What is remembered after an interval of so many lifetimes of the memory."""
-    factor, inside = exp(-lifetimes), dict[float, float]()
-    for histogram, weight in ((known, factor), (new, 1.0)):
-        before = 0.0
-        for bound, count in histogram:
-            inside[bound] = inside.get(bound, 0.0) + weight * (count - before)
-            before = count
+    factor, counts = exp(-lifetimes), [count for _, count in known]
+    inside = {bound: factor * (count - before) for (bound, count), before in zip(known, [0.0, *counts], strict=False)}
+    before = 0.0
+    for bound, count in new:
+        inside[bound] = inside.get(bound, 0.0) + (count - before)
+        before = count
     bounds = sorted(inside)
     return tuple(zip(bounds, accumulate([inside[bound] for bound in bounds]), strict=True))
 

@@ -71,11 +71,12 @@ def confidence_sequence(bad: int, requests: int, alpha: float) -> Range:
     """Rates a beta-binomial mixture does not reject at `alpha` at any time (Robbins 1970; Howard et al. 2021)."""
     if requests == 0:
         return Range(0.0, 1.0)
-    mixture = lgamma(_PRIOR + bad) + lgamma(_PRIOR + requests - bad) - lgamma(2 * _PRIOR + requests) - _log_beta()
+    well = requests - bad
+    mixture = lgamma(_PRIOR + bad) + lgamma(_PRIOR + well) - lgamma(2 * _PRIOR + requests) - _log_beta()
+    enough = -log(alpha)
 
     def excluded(rate: float) -> bool:
-        against = (bad * log(rate) if bad else 0.0) + ((requests - bad) * log1p(-rate) if requests > bad else 0.0)
-        return mixture - against >= -log(alpha)
+        return mixture - (bad * log(rate) + well * log1p(-rate)) >= enough
 
     middle = min(max(bad / requests, 1e-12), 1 - 1e-12)
     return Range(_edge(middle, 1e-12, excluded), _edge(middle, 1 - 1e-12, excluded))
