@@ -48,17 +48,26 @@ def two_sample(bad: float, total: float, source_bad: float, source_total: float,
 
     `source_rate` must come from the past; a wrong one costs power and never validity.
     """
+    return two_sample_each(bad, total, source_bad, source_total, source_rate, (odds,))[0]
+
+
+def two_sample_each(  # noqa: PLR0917
+    bad: float, total: float, source_bad: float, source_total: float, source_rate: float, alternatives: tuple[float, ...]
+) -> list[float]:
+    """`two_sample` for several odds at once: the judge asks for a hundred of them in every interval."""
     if total <= 0 or source_total <= 0:
-        return 0.0
-    odd = odds * source_rate / (1 - source_rate)
-    ours = odd / (1 + odd)
-    both = (total * ours + source_total * source_rate) / (total + source_total)
-    return (
-        bad * log(ours / both)
-        + (total - bad) * log((1 - ours) / (1 - both))
-        + source_bad * log(source_rate / both)
-        + (source_total - source_bad) * log((1 - source_rate) / (1 - both))
-    )
+        return [0.0] * len(alternatives)
+    well, source_well, rest, found = total - bad, source_total - source_bad, 1 - source_rate, list[float]()
+    theirs, every = source_total * source_rate, total + source_total
+    for odds in alternatives:
+        odd = odds * source_rate / rest
+        ours = odd / (1 + odd)
+        both = (total * ours + theirs) / every
+        other = 1 - both
+        found.append(
+            bad * log(ours / both) + well * log((1 - ours) / other) + source_bad * log(source_rate / both) + source_well * log(rest / other)
+        )
+    return found
 
 
 def log_add(left: float, right: float) -> float:

@@ -147,11 +147,13 @@ def add_up(counts: Iterable[Counts]) -> Counts:
 
 def sum_of(*histograms: Histogram) -> Histogram:
     """All together; bounds that one of them left out are taken as such."""
-    inside: dict[float, int] = {}
-    for histogram in histograms:
+    first = histograms[0] if histograms else ()
+    inside = {bound: count - before for (bound, count), before in zip(first, [0, *[count for _, count in first]], strict=False)}
+    for histogram in histograms[1:]:
         before = 0
         for bound, count in histogram:
             inside[bound] = inside.get(bound, 0) + count - before
             before = count
-    bounds = sorted(inside)
-    return tuple(zip(bounds, accumulate(inside[bound] for bound in bounds), strict=True))
+    if len(inside) > len(first):  # else every bound is one of the first's, and they are in order
+        inside = dict(sorted(inside.items()))
+    return tuple(zip(inside, accumulate(inside.values()), strict=True))

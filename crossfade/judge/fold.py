@@ -23,7 +23,7 @@ from crossfade.judge.evalues import (
     log_sum,
     one_sample,
     rate_ratio,
-    two_sample,
+    two_sample_each,
 )
 from crossfade.judge.evidence import Counts, Evidence, Interval, thinned
 from crossfade.judge.latencies import Pair, Remembered, Slow, decayed, over_limit, over_ratio
@@ -215,13 +215,11 @@ def _known(test: SlowLimit | SlowRatio, state: JudgeState, baseline: Baseline) -
 
 def _latency(book: _Book, test: SlowLimit | SlowRatio, where: _Where, found: Slow) -> float:
     name = name_of(test)
-    worse = [two_sample(found.bad, found.total, found.source_bad, found.source_total, found.source_rate, g) for g in UP]
+    worse = two_sample_each(found.bad, found.total, found.source_bad, found.source_total, found.source_rate, UP)
     if isinstance(test, SlowRatio):
         if where.proves:
-            better = [
-                two_sample(found.kept_bad, found.kept_total, found.source_bad, found.source_total, found.source_rate, g) for g in DOWN
-            ]
-            book.in_favour(name, better)
+            kept_bad, kept_total = found.kept_bad, found.kept_total
+            book.in_favour(name, two_sample_each(kept_bad, kept_total, found.source_bad, found.source_total, found.source_rate, DOWN))
         return book.against(name, worse)
     log_e = book.against(name, [one_sample(found.bad, found.total, test.tail, p) for p in above(test.tail, UP, _HIGHEST_SLOW)])
     blamed = book.against(f"{name}/worse", worse)

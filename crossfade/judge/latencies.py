@@ -110,8 +110,9 @@ def decayed(known: Remembered, new: Histogram, lifetimes: float) -> Remembered:
     for bound, count in new:
         inside[bound] = inside.get(bound, 0.0) + (count - before)
         before = count
-    bounds = sorted(inside)
-    return tuple(zip(bounds, accumulate([inside[bound] for bound in bounds]), strict=True))
+    if len(inside) > len(known):  # else every bound was known, and they are in order
+        inside = dict(sorted(inside.items()))
+    return tuple(zip(inside, accumulate(inside.values()), strict=True))
 
 
 def _rate_over(known: Remembered, bound_ms: float) -> float:
