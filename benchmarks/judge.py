@@ -44,7 +44,11 @@ def main() -> None:
     rows = judge_rows() if PRODUCT in chosen.rules else []
     began = time.monotonic()
     jobs = [job for file in files.values() for job in jobs_of(file, chosen.rules, chosen.replications)]
-    done = run_all(jobs, settings, processes=chosen.jobs, checkpoint=chosen.checkpoint)
+    try:
+        done = run_all(jobs, settings, processes=chosen.jobs, checkpoint=chosen.checkpoint)
+    except KeyboardInterrupt:
+        again = "the same command goes on from there" if chosen.checkpoint else "with --checkpoint FILE the next run could go on from here"
+        raise SystemExit(f"interrupted after {(time.monotonic() - began) / 60:.1f} minutes; {again}") from None
     contests = [contest_of(file, chosen.rules, chosen.replications, done) for file in files.values()]
     rows += [row for contest in contests for row in [*pooled_rows(contest, PRODUCT), *_product_rows(contest)]]
     measured_on = machine(jobs=str(chosen.jobs), minutes_taken=f"{(time.monotonic() - began) / 60:.1f}")

@@ -14,7 +14,8 @@ Only ratios of the two engines enter the latter two, so that a daily rhythm or a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from math import exp, log
 
 NEVER = -1e9
@@ -47,17 +48,26 @@ def two_sample(bad: float, total: float, source_bad: float, source_total: float,
 
     `source_rate` must come from the past; a wrong one costs power and never validity.
     """
+    return two_sample_each(bad, total, source_bad, source_total, source_rate, (odds,))[0]
+
+
+def two_sample_each(  # noqa: PLR0917
+    bad: float, total: float, source_bad: float, source_total: float, source_rate: float, alternatives: tuple[float, ...]
+) -> list[float]:
+    """`two_sample` for several odds at once: the judge asks for a hundred of them in every interval."""
     if total <= 0 or source_total <= 0:
-        return 0.0
-    odd = odds * source_rate / (1 - source_rate)
-    ours = odd / (1 + odd)
-    both = (total * ours + source_total * source_rate) / (total + source_total)
-    return (
-        bad * log(ours / both)
-        + (total - bad) * log((1 - ours) / (1 - both))
-        + source_bad * log(source_rate / both)
-        + (source_total - source_bad) * log((1 - source_rate) / (1 - both))
-    )
+        return [0.0] * len(alternatives)
+    well, source_well, rest, found = total - bad, source_total - source_bad, 1 - source_rate, list[float]()
+    theirs, every = source_total * source_rate, total + source_total
+    for odds in alternatives:
+        odd = odds * source_rate / rest
+        ours = odd / (1 + odd)
+        both = (total * ours + theirs) / every
+        other = 1 - both
+        found.append(
+            bad * log(ours / both) + well * log((1 - ours) / other) + source_bad * log(source_rate / both) + source_well * log(rest / other)
+        )
+    return found
 
 
 def log_add(left: float, right: float) -> float:
@@ -69,7 +79,7 @@ def log_add(left: float, right: float) -> float:
 def log_sum(values: Sequence[float]) -> float:
     """log of the sum of e^value."""
     most = max(values)
-    return most + log(sum(exp(value - most) for value in values))
+    return most + log(sum([exp(value - most) for value in values]))
 
 
 def log_mean(values: Sequence[float]) -> float:
@@ -77,6 +87,7 @@ def log_mean(values: Sequence[float]) -> float:
     return log_sum(values) - log(len(values))
 
 
-def above(p0: float, times: Iterable[float], highest: float) -> tuple[float, ...]:
+@lru_cache(maxsize=256)
+def above(p0: float, times: tuple[float, ...], highest: float) -> tuple[float, ...]:
     """Rates `times` p0, none over `highest`. Where p0 itself is that high: half-way from p0 to 1."""
     return tuple(rate if rate > p0 else (1 + p0) / 2 for rate in (min(p0 * one, highest) for one in times))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -21,9 +21,17 @@ Measure = Literal["ttft", "duration"]
 
 def thinned(histogram: Histogram) -> Histogram:
     """The same histogram with only the two bounds of each bucket that holds a request, and the last one."""
-    kept = [at for at, (lower, upper) in enumerate(pairwise(((0.0, 0), *histogram))) if lower[1] != upper[1]]
-    wanted = {at - 1 for at in kept if at} | set(kept) | ({len(histogram) - 1} if histogram else set())
-    return tuple([histogram[at] for at in sorted(wanted)])
+    kept, counted, before = list[tuple[float, int]](), 0, None
+    for bound in histogram:
+        if bound[1] != counted:
+            if before is not None and (not kept or kept[-1] is not before):
+                kept.append(before)
+            kept.append(bound)
+            counted = bound[1]
+        before = bound
+    if before is not None and (not kept or kept[-1] is not before):
+        kept.append(before)
+    return tuple(kept)
 
 
 # an interval is journaled with two histograms an engine; most of some 200 bounds have nothing to say
@@ -139,11 +147,13 @@ def add_up(counts: Iterable[Counts]) -> Counts:
 
 def sum_of(*histograms: Histogram) -> Histogram:
     """All together; bounds that one of them left out are taken as such."""
-    inside: dict[float, int] = {}
-    for histogram in histograms:
+    first = histograms[0] if histograms else ()
+    inside = {bound: count - before for (bound, count), before in zip(first, [0, *[count for _, count in first]], strict=False)}
+    for histogram in histograms[1:]:
         before = 0
         for bound, count in histogram:
             inside[bound] = inside.get(bound, 0) + count - before
             before = count
-    bounds = sorted(inside)
-    return tuple(zip(bounds, accumulate(inside[bound] for bound in bounds), strict=True))
+    if len(inside) > len(first):  # else every bound is one of the first's, and they are in order
+        inside = dict(sorted(inside.items()))
+    return tuple(zip(inside, accumulate(inside.values()), strict=True))

@@ -23,7 +23,7 @@ from crossfade.judge.evalues import (
     log_sum,
     one_sample,
     rate_ratio,
-    two_sample,
+    two_sample_each,
 )
 from crossfade.judge.evidence import Counts, Evidence, Interval, thinned
 from crossfade.judge.latencies import Pair, Remembered, Slow, decayed, over_limit, over_ratio
@@ -59,8 +59,8 @@ class _Book:
     budget: float
     length_s: float
     step_prior: float
-    started: float  # prior spent on a defect that begins in this interval
-    left: float
+    log_started: float  # prior spent on a defect that begins in this interval
+    log_left: float
     rollback: dict[str, tuple[float, ...]]
     promote: dict[str, tuple[float, ...]]
 
@@ -73,16 +73,16 @@ class _Book:
             share = self.shares.get(name) or min(self.shares.values())
             needed = math.log(len(logs) / (self.budget * share * self.step_prior))
             most = needed * min(self.length_s, self.judge.interval) / self.judge.blip
-            logs = [min(one, most) for one in logs]
-        start = math.log(self.started) if self.started > 0 else NEVER
+            logs = [one if one < most else most for one in logs]
+        start = self.log_started
         before = self.rollback.get(name, (NEVER,) * len(logs))
-        after = tuple(log_add(old, start) + new for old, new in zip(before, logs, strict=True))
+        after = tuple([log_add(old, start) + new for old, new in zip(before, logs, strict=True)])
         self.rollback[name] = after
         return self.value(name)
 
     def value(self, name: str) -> float:
         """The log e-value of a test as it stands: its restarts so far, and the prior that is still unspent."""
-        return log_add(log_mean(self.rollback[name]), math.log(self.left) if self.left > 0 else NEVER)
+        return log_add(log_mean(self.rollback[name]), self.log_left)
 
     def forgive(self, name: str) -> None:
         """Where the source shared a fault, it is not held against the target once there is no source left to compare with."""
@@ -94,7 +94,7 @@ class _Book:
     def in_favour(self, name: str, logs: Sequence[float]) -> None:
         """Enter evidence for promotion from this step."""
         before = self.promote.get(name, (0.0,) * len(logs))
-        self.promote[name] = tuple(old + new for old, new in zip(before, logs, strict=True))
+        self.promote[name] = tuple([old + new for old, new in zip(before, logs, strict=True)])
 
 
 def fold(yardstick: Yardstick, state: JudgeState, evidence: Evidence) -> JudgeState:
@@ -124,7 +124,7 @@ def _enter(yardstick: Yardstick, state: JudgeState, evidence: Evidence, interval
     seen = ours.requests > 0
     started = min(_start(yardstick.rules, state, length_s), state.left) if seen else 0.0
     prior, left = max(_step_prior(yardstick.rules), _LEAST_PRIOR), state.left - started
-    book = _Book(judge, shares, state.budget, length_s, prior, started, left, dict(state.rollback), dict(state.promote))
+    book = _Book(judge, shares, state.budget, length_s, prior, _log(started), _log(left), dict(state.rollback), dict(state.promote))
     where = _Where(evidence.next_share_bp / FULL_BP, compares=evidence.share_bp < FULL_BP, proves=state.since_step_s >= judge.settle)
     shadow = interval.shadow if evidence.boundary == "step" else Counts()
     logs = {"hard": book.against("hard", _hard(judge, ours), capped=False)}
@@ -140,7 +140,7 @@ def _enter(yardstick: Yardstick, state: JudgeState, evidence: Evidence, interval
             found = over_limit(test, pair, known) if isinstance(test, SlowLimit) else over_ratio(test, pair, known, where.next_share)
             logs[name_of(test)] = _latency(book, test, where, found.divided(clustering))
     silence, silence_left = _silence(yardstick, state, evidence, interval)
-    logs["silence"] = log_add(silence, math.log(silence_left) if silence_left > 0 else NEVER)
+    logs["silence"] = log_add(silence, _log(silence_left))
     e_log = log_sum([logs[name] + math.log(share) for name, share in shares.items()])
     strongest = max(shares, key=lambda name: logs[name] + math.log(shares[name]))
     condemned = state.condemned or (strongest if e_log >= -math.log(state.budget) else "")
@@ -149,7 +149,7 @@ def _enter(yardstick: Yardstick, state: JudgeState, evidence: Evidence, interval
             "until_s": interval.end_s,
             "quiet_s": 0.0 if seen else state.quiet_s + length_s,
             "fresh": state.fresh and not seen,
-            "left": book.left,
+            "left": left,
             "silence": silence,
             "silence_left": silence_left,
             "rollback": book.rollback,
@@ -180,6 +180,10 @@ def _step_prior(rules: Rules) -> float:
     return min(rules.judge.step_start, (1 - rules.judge.first_start) * 2 / 3 / steps)
 
 
+def _log(mass: float) -> float:
+    return math.log(mass) if mass > 0 else NEVER
+
+
 def _hard(judge: JudgePlan, ours: Counts) -> list[float]:
     bound = min(max(judge.hard_error_share, 0.01), 0.99)
     return [one_sample(ours.errors, ours.requests, bound, p if p > bound else (1 + bound) / 2) for p in PLAINLY]
@@ -200,7 +204,7 @@ def _silence(yardstick: Yardstick, state: JudgeState, evidence: Evidence, interv
     if judge.blip > 0:
         needed = math.log(2 * judge.horizon / judge.interval / (state.budget * shares["silence"]))
         gain = min(gain, needed * min(length_s, judge.interval) / judge.blip)
-    entered = log_add(state.silence, math.log(started) if started > 0 else NEVER) + gain
+    entered = log_add(state.silence, _log(started)) + gain
     return entered, state.silence_left - started
 
 
@@ -211,13 +215,11 @@ def _known(test: SlowLimit | SlowRatio, state: JudgeState, baseline: Baseline) -
 
 def _latency(book: _Book, test: SlowLimit | SlowRatio, where: _Where, found: Slow) -> float:
     name = name_of(test)
-    worse = [two_sample(found.bad, found.total, found.source_bad, found.source_total, found.source_rate, g) for g in UP]
+    worse = two_sample_each(found.bad, found.total, found.source_bad, found.source_total, found.source_rate, UP)
     if isinstance(test, SlowRatio):
         if where.proves:
-            better = [
-                two_sample(found.kept_bad, found.kept_total, found.source_bad, found.source_total, found.source_rate, g) for g in DOWN
-            ]
-            book.in_favour(name, better)
+            kept_bad, kept_total = found.kept_bad, found.kept_total
+            book.in_favour(name, two_sample_each(kept_bad, kept_total, found.source_bad, found.source_total, found.source_rate, DOWN))
         return book.against(name, worse)
     log_e = book.against(name, [one_sample(found.bad, found.total, test.tail, p) for p in above(test.tail, UP, _HIGHEST_SLOW)])
     blamed = book.against(f"{name}/worse", worse)

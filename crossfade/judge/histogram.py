@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from crossfade.judge.evidence import Histogram
 
 
-@dataclass(frozen=True)
-class Slower:
+class Slower(NamedTuple):
     """How many of `total` requests took longer than a limit: at least `at_least`, at most `at_most`."""
 
     total: int
@@ -48,7 +48,7 @@ def slower_than(histogram: Histogram, limit_ms: float) -> Slower:
     upper = bisect_left(histogram, (limit_ms, -1))
     below = histogram[after - 1][1] if after else 0
     within = histogram[upper][1] if upper < len(histogram) else seen
-    return Slower(total=seen, at_least=seen - within, at_most=seen - below)
+    return Slower(seen, seen - within, seen - below)
 
 
 def quantile(histogram: Histogram, q: float) -> Quantile:

@@ -104,14 +104,15 @@ def percentile_bound(known: Remembered, q: float) -> float:
 
 def decayed(known: Remembered, new: Histogram, lifetimes: float) -> Remembered:
     """What is remembered after an interval of so many lifetimes of the memory."""
-    factor, inside = exp(-lifetimes), dict[float, float]()
-    for histogram, weight in ((known, factor), (new, 1.0)):
-        before = 0.0
-        for bound, count in histogram:
-            inside[bound] = inside.get(bound, 0.0) + weight * (count - before)
-            before = count
-    bounds = sorted(inside)
-    return tuple(zip(bounds, accumulate([inside[bound] for bound in bounds]), strict=True))
+    factor, counts = exp(-lifetimes), [count for _, count in known]
+    inside = {bound: factor * (count - before) for (bound, count), before in zip(known, [0.0, *counts], strict=False)}
+    before = 0.0
+    for bound, count in new:
+        inside[bound] = inside.get(bound, 0.0) + (count - before)
+        before = count
+    if len(inside) > len(known):  # else every bound was known, and they are in order
+        inside = dict(sorted(inside.items()))
+    return tuple(zip(inside, accumulate(inside.values()), strict=True))
 
 
 def _rate_over(known: Remembered, bound_ms: float) -> float:

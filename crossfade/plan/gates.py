@@ -100,6 +100,13 @@ class PromqlGate(_Gate):
     before: tuple[Boundary, ...] = ("ramp", "step", "cutover", "soak")
     breach: Literal["hold", "roll_back"] = "hold"
 
+    @field_validator("promql")
+    @classmethod
+    def _asks_something(cls, promql: str) -> str:
+        if not promql.strip():
+            raise ValueError("the query is empty; write one that gives one number, like max(vllm:kv_cache_usage_perc)")
+        return promql
+
     @field_validator("below", "above")
     @classmethod
     def _is_a_number(cls, limit: float | None) -> float | None:

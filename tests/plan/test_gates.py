@@ -39,6 +39,8 @@ def test_other_latency_names_are_refused(name):
         ({"kv": {"promql": "x"}}, "exactly one limit"),
         ({"kv": {"promql": "x", "below": 1, "above": 0}}, "exactly one limit"),
         ({"kv": {"below": 1}}, "Field required"),
+        ({"kv": {"promql": " ", "below": 1}}, "the query is empty; write one that gives one number"),
+        ({"ttft_p101": {"at_most": "1s"}}, "no percentile 101, they lie between 0 and 100; write ttft_p95"),
         ({"error_rate": {"at_most": "1%", "before": ["lunch"]}}, "'download', 'quantize', 'deploy', 'parity', 'rehearse'"),
         ({"error_rate": {"at_most": "1%", "bellow": 1}}, "Extra inputs"),
         ({"error_rate": "1%"}, "valid dictionary"),
