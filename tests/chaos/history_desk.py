@@ -145,25 +145,25 @@ class Place:
         journal, router = SqlJournal(self.folder / "journal.sqlite"), FolderRouter(self.folder / "router")
         return Desk(plan=plan, journal=journal, router=router, metrics=world, watchman=world, standby=world, clock=world)
 
-    def begin(self, phase: Phase, world: World) -> None:
+    def begin(self, phase: Phase, step: int, share_bp: int, world: World) -> None:
         desk = self.desk(world)
-        desk.router.apply(ModelRoute(name=ROUTE, models=("lab",)), expect=0)
+        desk.router.apply(ModelRoute(name=ROUTE, models=("lab",), share_bp=share_bp), expect=0)
         first = MigrationState(name=MIGRATION, plan_digest="d", phase_since_s=world.at_s, share_since_s=world.at_s)
         state = desk.journal.begin(first, PLAN)
-        _place(desk, state, phase)
+        _place(desk, state, phase, step, share_bp)
 
     def begin_again(self, desk: Desk, world: World) -> None:
         """What `migrate` does when a person starts it again: a new attempt, and the latch is cleared."""
         first = MigrationState(name=MIGRATION, plan_digest="d", phase_since_s=world.at_s, share_since_s=world.at_s)
         state = desk.journal.begin(first, PLAN)
         desk.router.resume(ROUTE)
-        _place(desk, state, Phase.REHEARSED)
+        _place(desk, state, Phase.REHEARSED, -1, 0)
 
 
-def _place(desk: Desk, state: MigrationState, phase: Phase) -> None:
+def _place(desk: Desk, state: MigrationState, phase: Phase, step: int, share_bp: int) -> None:
     """Put a migration into a phase it would take engines to reach."""
     note = Entry(MIGRATION, state.attempt, desk.clock.now_s(), "note", "placed by a test", '{"why": "test"}')
-    desk.journal.move(state.model_copy(update={"phase": phase}), note)
+    desk.journal.move(state.model_copy(update={"phase": phase, "step": step, "share_bp": share_bp}), note)
 
 
 def act(desk: Desk, deed: str) -> str:

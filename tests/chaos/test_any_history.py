@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from crossfade.failpoints import NAMES
+from crossfade.failpoints import NAMES, Failpoint
 from crossfade.judge.verdict import Decision
 from crossfade.ramp.logbook import Ruling
 from crossfade.ramp.rejudge import rejudge
@@ -24,18 +24,30 @@ from crossfade.store.chain import Whole
 SHARES_BP = (0, 1000, 5000, 10_000)
 ORDERS = ("pause", "resume", "hold", "skip", "back", "abort", "approve", "reject")
 SELDOM = ("rollback", "trip", "reconcile")
-DEEDS = ("tick",) * 8 + ORDERS + SELDOM
+DEEDS = ("tick",) * 12 + ORDERS + ("rollback", "trip", "reconcile")
+IN_A_TRIP: tuple[Failpoint, ...] = ("before-latch", "after-latch", "after-share-0", "after-trip", "after-rolling-back", "after-rolled-back")
+DEATHS = [
+    *(("tick", f"{name}{times}") for name in NAMES for times in (("", ":2", ":3") if name.endswith(("-move", "-record")) else ("",))),
+    *((deed, name) for deed in ("rollback", "abort") for name in IN_A_TRIP),
+    *((deed, name) for deed in ("skip", "back") for name in ("after-intent", "before-rename", "after-rename", "after-verify")),
+    ("trip", "after-latch"),
+    ("reconcile", "before-settling"),
+]
+STARTS = [(Phase.REHEARSED, -1), (Phase.RAMPING, 0), (Phase.RAMPING, 1), (Phase.CUT_OVER, 2), (Phase.SOAKING, 2)]
+EARLIER = [(phase, -1) for phase in sorted(BEFORE_TRAFFIC)]
+SECONDS = st.sampled_from([61.0, 61.0, 61.0, 20.0, 0.0, 4000.0])
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a disk that syncs at once, where there is one
 
 
 class AnyHistory(RuleBasedStateMachine):
     """One migration. `world` is what everybody sees; what the share was before a deed is compared with what it is after."""
 
-    @initialize(phase=st.sampled_from([Phase.REHEARSED] * 8 + sorted(BEFORE_TRAFFIC)))
-    def begin(self, phase: Phase) -> None:
+    @initialize(start=st.sampled_from(STARTS * 4 + EARLIER))
+    def begin(self, start: tuple[Phase, int]) -> None:
+        phase, step = start
         self.world = World(at_s=1000.0)
         self.place = Place(Path(tempfile.mkdtemp(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None)))
-        self.place.begin(phase, self.world)
+        self.place.begin(phase, step, SHARES_BP[step + 1], self.world)
         self.desk = self.place.desk(self.world)
 
     def teardown(self) -> None:
@@ -52,16 +64,13 @@ class AnyHistory(RuleBasedStateMachine):
     def state(self) -> MigrationState:
         return self.desk.journal.state(MIGRATION)
 
-    @rule(seconds=st.sampled_from([5.0, 20.0, 31.0, 61.0, 4000.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.see(dataclasses.replace(self.world, at_s=self.world.at_s + seconds))
-
-    @rule(answers=st.sampled_from(["good"] * 4 + ["failing", "silent", "unseen"]), guard=st.integers(0, 4), source=st.integers(0, 4))
+    @rule(answers=st.sampled_from(["good"] * 5 + ["failing", "silent", "unseen"]), guard=st.integers(0, 4), source=st.integers(0, 4))
     def the_world_changes(self, answers: str, guard: int, source: int) -> None:
         self.see(dataclasses.replace(self.world, answers=answers, guard=guard > 0, source=source > 0))
 
-    @rule(deed=st.sampled_from(DEEDS))
-    def somebody_acts(self, deed: str) -> None:
+    @rule(deed=st.sampled_from(DEEDS), seconds=SECONDS)
+    def somebody_acts(self, deed: str, seconds: float) -> None:
+        self.see(dataclasses.replace(self.world, at_s=self.world.at_s + seconds))
         before, share_bp, latched = self.state(), self.share(), ROUTE in self.desk.router.latches()
         said = act(self.desk, deed)
         self.compare(deed, before, share_bp, latched)
@@ -74,11 +83,12 @@ class AnyHistory(RuleBasedStateMachine):
         if deed in ("rollback", "abort"):
             assert self.state().phase in (Phase.ROLLED_BACK, Phase.FAILED), said
 
-    @rule(deed=st.sampled_from([deed for deed in DEEDS if deed not in ("pause", "resume", "hold")]), failpoint=st.sampled_from(NAMES))
-    def somebody_dies(self, deed: str, failpoint: str) -> None:
+    @rule(death=st.sampled_from(DEATHS), seconds=SECONDS)
+    def somebody_dies(self, death: tuple[str, str], seconds: float) -> None:
+        self.see(dataclasses.replace(self.world, at_s=self.world.at_s + seconds))
         before, share_bp, latched = self.state(), self.share(), ROUTE in self.desk.router.latches()
-        killed(self.place, self.world, deed, failpoint)
-        self.compare(deed, before, share_bp, latched)
+        killed(self.place, self.world, *death)
+        self.compare(death[0], before, share_bp, latched)
 
     @precondition(lambda self: self.state().phase in (Phase.ROLLED_BACK, Phase.FAILED))
     @rule()
@@ -118,7 +128,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 AnyHistory.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
