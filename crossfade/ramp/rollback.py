@@ -32,11 +32,11 @@ def roll_back(desk: Desk, migration: str, *, why: str, by: str) -> RolledBack:
     migration that has finished (its source may be gone).
     """
     route = route_name(migration)
+    _refuse_finished(desk, migration)
     if not _routed(desk, route):
         settled = _journal(desk, migration, why, Because(why=why))
         return RolledBack(settled, tripped_here=False, verified="the router has no route for it: the source serves everything")
     latched_before = route in desk.router.latches()
-    _refuse_finished(desk, migration)
     reach("before-latch")
     applied = desk.router.trip(route, why=why, by=by, at_s=desk.clock.now_s())
     reach("after-trip")

@@ -133,7 +133,7 @@ class Stand:
         text = (
             f"name: chaos\nsource: {{url: 'http://{self.source.address}'}}\n"
             f"models: [{{ollama: '{case.model}', huggingface: lab/model}}]\n"
-            f"prometheus: {{url: '{self.prometheus}', timeout: 5s, stale_after: 10s}}\n"
+            f"prometheus: {{url: '{self.prometheus}', timeout: 5s, stale_after: 60s}}\n"
             "gates:\n  error_rate: {at_most: 50%}\n  ttft_p50: {at_most: 400ms}\n"
             "  router_scraped: {promql: 'min(up{job=\"crossfade-router\"})', above: 0.5}\n"
             "ramp: {every: 5s, hold: 5s, min_requests: 5, steps: [50%, 80%, 100%]}\n"

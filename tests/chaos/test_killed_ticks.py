@@ -27,6 +27,8 @@ def test_the_tick_after_a_killed_one_finishes_its_work(stand: Stand, about: str,
     written, _ = stand.weights(case)
     assert sum(written) == FULL_BP
     said = stand.ticked(case)
+    if "blind" in said:  # a Prometheus that a busy machine kept from scraping: the tick holds, as it should
+        said = stand.ticked(case)
     phases, shares = AFTER[about]
     share_bp = agree(stand, case)
     assert (stand.journal.state(case.migration).phase in phases, share_bp in shares) == (True, True), said

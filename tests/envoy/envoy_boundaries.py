@@ -30,7 +30,8 @@ Work = Callable[[EnvoyRouter], object]
 def forkserver() -> ForkServerContext:
     """Children start in milliseconds and inherit no threads of the test."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["envoy_boundaries"])
+    # installed packages only, for the server does not know the tests' folders; whichever test comes first starts it for all
+    context.set_forkserver_preload(["pytest", "crossfade.tick_command", "crossfade.ramp.tick", "crossfade.wiring"])
     return context
 
 
