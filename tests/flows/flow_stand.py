@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +65,7 @@ class Stand:
 
     def rehearsed(self, name: str, *, more: str = "") -> str:
         """A migration ready to ramp: route at share 0, its deployment there. Its first step is 10 % and asks for no evidence."""
-        lines = self.plan_text.replace("name: demo", f"name: {name}").splitlines(keepends=True)
+        lines = self.plan_text.replace("name: demo", f"name: {name}").replace("every: 5s", "every: 60s").splitlines(keepends=True)
         text = "".join(line for line in lines if not line.startswith(_OF_THE_TARGET)) + more
         source = parse_plan(text, origin="test", folder=self.lab.folder)
         [migration] = source.plan.migration_names()
@@ -131,7 +132,8 @@ class Stand:
     def emit(self, route: str, payload: dict[str, object]) -> None:
         """A breach event by somebody who is not the guard."""
         resource = {"prefect.resource.id": f"crossfade.migration.{route}"}
-        event = {"event": "crossfade.sla.breached", "resource": resource, "payload": payload, "occurred": datetime.now(UTC).isoformat()}
+        event = {"id": str(uuid.uuid4()), "event": "crossfade.sla.breached", "resource": resource, "payload": payload}
+        event["occurred"] = datetime.now(UTC).isoformat()
         httpx.post(f"{self.lab.prefect_api}/events", json=[event], timeout=20).raise_for_status()
 
     def end_all(self) -> None:

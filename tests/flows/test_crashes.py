@@ -131,8 +131,8 @@ def test_one_sweep_ticks_what_is_due_stops_what_has_ended_and_tells_of_both(stan
     assert stand.deployment(ill)["paused"]
     assert not stand.deployment(ready)["paused"]
     told = artifacts("sweep")
-    assert "ready/lab-latest, attempt 1 | moved | 10%" in told
-    assert "sick/lab-latest, attempt 1 | rolled back | 0%" in told
+    assert "ready/lab-latest attempt 1 | moved | 10%" in told
+    assert "sick/lab-latest attempt 1 | rolled back | 0%" in told
     assert "a breach" in artifacts("sick-lab-latest-report")
 
 
