@@ -28,9 +28,6 @@ from crossfade.rollout.state import MigrationState
 from crossfade.store.journal import SqlJournal
 from crossfade.wiring import open_bench
 
-NEVER_S = 10 * 365 * 86_400.0
-"""Interval of schedules that are there and shall start nothing by themselves."""
-
 _OF_THE_TARGET = ("  target_scraped:", "  kv_cache:", "  queue:")
 """Gates of the demo's plan that ask vLLM, which does not run here."""
 
@@ -64,7 +61,9 @@ class Stand:
         self.journal = SqlJournal(self.lab.home.journal)
 
     def rehearsed(self, name: str, *, more: str = "") -> str:
-        """A migration ready to ramp: route at share 0, its deployment there. Its first step is 10 % and asks for no evidence."""
+        """A migration ready to ramp: route at share 0, its deployment there with a schedule that is off.
+
+        Its first step is 10 % and asks for no evidence."""
         lines = self.plan_text.replace("name: demo", f"name: {name}").replace("every: 5s", "every: 60s").splitlines(keepends=True)
         text = "".join(line for line in lines if not line.startswith(_OF_THE_TARGET)) + more
         source = parse_plan(text, origin="test", folder=self.lab.folder)
@@ -79,8 +78,9 @@ class Stand:
             ramp_deployment(migration),
             like="reconcile/reconcile",
             entrypoint="flows/ramp.py:ramp",
-            every_s=NEVER_S,
+            every_s=1,
             parameters={"migration": migration, "attempt": 1},
+            active=False,
         )
         return migration
 
