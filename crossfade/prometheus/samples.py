@@ -61,11 +61,16 @@ class PrometheusSamples:
 
     def span(self, from_ms: int, until_ms: int) -> Sequence[Series]:
         """The sign of life and everything that is counted."""
-        return self._range(queries.evidence(self.route, self.target), from_ms, until_ms)
+        of_route, of_all = queries.evidence(self.route, self.target)
+        return [*self._range(of_route, from_ms, until_ms), *self._range(of_all, from_ms, until_ms)]
 
     def last(self, at_ms: int, back_ms: int) -> Sequence[Series]:
         """The newest value of each series."""
-        return self._ask(queries.last(queries.evidence(self.route, self.target), back_ms / 1000), at_ms)
+        return [
+            one
+            for selector in queries.evidence(self.route, self.target)
+            for one in self._ask(queries.last(selector, back_ms / 1000), at_ms)
+        ]
 
     def uptime(self, endpoint: Endpoint, at_ms: int) -> float | None:
         """Seconds a process had been running."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,9 +27,6 @@ from crossfade.rollout.routes import ModelRoute
 from crossfade.rollout.state import MigrationState
 from crossfade.store.journal import SqlJournal
 from crossfade.wiring import open_bench
-
-NEVER_S = 10 * 365 * 86_400.0
-"""Interval of schedules that are there and shall start nothing by themselves."""
 
 _OF_THE_TARGET = ("  target_scraped:", "  kv_cache:", "  queue:")
 """Gates of the demo's plan that ask vLLM, which does not run here."""
@@ -63,8 +61,10 @@ class Stand:
         self.journal = SqlJournal(self.lab.home.journal)
 
     def rehearsed(self, name: str, *, more: str = "") -> str:
-        """A migration ready to ramp: route at share 0, its deployment there. Its first step is 10 % and asks for no evidence."""
-        lines = self.plan_text.replace("name: demo", f"name: {name}").splitlines(keepends=True)
+        """A migration ready to ramp: route at share 0, its deployment there with a schedule that is off.
+
+        Its first step is 10 % and asks for no evidence."""
+        lines = self.plan_text.replace("name: demo", f"name: {name}").replace("every: 5s", "every: 60s").splitlines(keepends=True)
         text = "".join(line for line in lines if not line.startswith(_OF_THE_TARGET)) + more
         source = parse_plan(text, origin="test", folder=self.lab.folder)
         [migration] = source.plan.migration_names()
@@ -78,8 +78,9 @@ class Stand:
             ramp_deployment(migration),
             like="reconcile/reconcile",
             entrypoint="flows/ramp.py:ramp",
-            every_s=NEVER_S,
+            every_s=1,
             parameters={"migration": migration, "attempt": 1},
+            active=False,
         )
         return migration
 
@@ -131,7 +132,8 @@ class Stand:
     def emit(self, route: str, payload: dict[str, object]) -> None:
         """A breach event by somebody who is not the guard."""
         resource = {"prefect.resource.id": f"crossfade.migration.{route}"}
-        event = {"event": "crossfade.sla.breached", "resource": resource, "payload": payload, "occurred": datetime.now(UTC).isoformat()}
+        event = {"id": str(uuid.uuid4()), "event": "crossfade.sla.breached", "resource": resource, "payload": payload}
+        event["occurred"] = datetime.now(UTC).isoformat()
         httpx.post(f"{self.lab.prefect_api}/events", json=[event], timeout=20).raise_for_status()
 
     def end_all(self) -> None:

@@ -24,6 +24,8 @@ from crossfade.guard.reaper import Reaper
 from crossfade.lab.prefect_server import start_workers
 from crossfade.lab.stack import Lab
 from crossfade.rollout.phases import Phase
+from crossfade.rollout.state import Attempt
+from tasks.schedule import schedule_ramp, stop_schedule
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_routes")]
 
@@ -131,9 +133,25 @@ def test_one_sweep_ticks_what_is_due_stops_what_has_ended_and_tells_of_both(stan
     assert stand.deployment(ill)["paused"]
     assert not stand.deployment(ready)["paused"]
     told = artifacts("sweep")
-    assert "ready/lab-latest, attempt 1 | moved | 10%" in told
-    assert "sick/lab-latest, attempt 1 | rolled back | 0%" in told
+    assert "ready/lab-latest attempt 1 | moved | 10%" in told
+    assert "sick/lab-latest attempt 1 | rolled back | 0%" in told
     assert "a breach" in artifacts("sick-lab-latest-report")
+
+
+def test_a_ramp_that_begins_while_a_sweep_is_scheduled_gets_no_active_schedule_of_its_own(lab: Lab, stand: Stand) -> None:
+    name = stand.rehearsed("swept")
+    sweep = httpx.get(f"{lab.prefect_api}/deployments/name/sweep/sweep", timeout=20).raise_for_status().json()
+    schedules = f"{lab.prefect_api}/deployments/{sweep['id']}/schedules"
+    often = [{"schedule": {"interval": 60}, "active": True, "slug": "often"}]
+    [made] = httpx.post(schedules, json=often, timeout=30).raise_for_status().json()
+    try:
+        assert "sweep/sweep goes on, every 1m" in schedule_ramp(Attempt(name, 1))
+        assert [one["active"] for one in stand.deployment(name)["schedules"]] == [False]
+    finally:
+        httpx.delete(f"{schedules}/{made['id']}", timeout=30).raise_for_status()
+    schedule_ramp(Attempt(name, 1))
+    assert [one["active"] for one in stand.deployment(name)["schedules"]] == [True]
+    stop_schedule(name)
 
 
 def test_an_event_of_somebody_else_rolls_back_without_a_guard_and_a_failed_action_raises_the_alarm(
