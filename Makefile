@@ -17,13 +17,14 @@ AT_ONCE := -n auto --maxprocesses 4 --dist loadfile
 export CROSSFADE_ENVIRONMENTS := $(CURDIR)/.lab/environments
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup environments demo demo-breach test test-fast lint locks clean
+.PHONY: help setup environments demo demo-breach test test-fast chaos lint locks clean
 
 help:
 	@echo 'make demo          a whole migration on this machine, real engines (first time: about 8 min and 6 GB, then about 4 min)'
 	@echo 'make demo-breach   the same, broken half way: shows the rollback'
 	@echo 'make test          everything that is checked (about 15 min; the first time 5 more)'
 	@echo 'make test-fast     the checks that need no engines (about 1 min)'
+	@echo 'make chaos         kills tick, guard, Prometheus and Envoy at every boundary of a tick; writes docs/chaos.md (about 5 min)'
 	@echo 'make lint          style, types and the direction of imports'
 	@echo 'make locks         resolve the pinned dependencies of every environment anew'
 	@echo 'make clean         remove .venv/ and .lab/'
@@ -67,6 +68,9 @@ test: environments lint
 
 test-fast: setup
 	@$(BIN)/pytest -m "not slow" $(AT_ONCE)
+
+chaos: setup
+	@$(BIN)/python tests/chaos/matrix.py --write docs/chaos.md
 
 lint: setup
 	@echo "lint: ruff, mypy, import-linter"

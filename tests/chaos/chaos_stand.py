@@ -84,7 +84,8 @@ def eventually(check: Callable[[], object], *, within_s: float = 20) -> None:
 class Stand:
     """Everything but the ticks."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, guarded: bool = False) -> None:
+        """`guarded` means that a real guard will run beside it."""
         self.home = Home(root)
         self.cases: list[Case] = []
         self._ticks = 0
@@ -100,7 +101,8 @@ class Stand:
         self.journal = SqlJournal(self.home.journal)
         self._over = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True)
-        self._pulse.start()
+        if not guarded:
+            self._pulse.start()
 
     def open(self, cases: list[Case]) -> None:
         """Serve these migrations, and return once there is evidence of all of them."""
@@ -109,27 +111,37 @@ class Stand:
         folder.prepare()
         routes = (ModelRoute(name=case.route, models=(case.model,), share_bp=case.start.share_bp) for case in cases)
         folder.store(RouteTable(generation=1, routes=tuple(routes)))
-        envoy_process.start(self.stack, self.home)
-        targets = [ScrapeTarget("crossfade-router", self.stack.metrics_listen, "/stats/prometheus")]
-        binary, records = prometheus_binary(CHECKOUT / ".lab", print), self.home.processes
-        self.prometheus = start_prometheus(
-            binary, lab=self.home.root / "lab", port=free_port(), targets=targets, records=records, logs=self.home.logs
-        )
-        wait_until_scraping(self.prometheus, 30)
+        self.start_envoy()
+        self._port = free_port()
+        self.start_prometheus()
         self.users = Users(self.stack.listen, [case.model for case in cases])
         self._seen_s = time.time()
 
+    def start_prometheus(self) -> None:
+        """Also after it was killed: it goes on with what it had written."""
+        targets = [ScrapeTarget("crossfade-router", self.stack.metrics_listen, "/stats/prometheus")]
+        binary, lab = prometheus_binary(CHECKOUT / ".lab", print), self.home.root / "lab"
+        self.prometheus = start_prometheus(
+            binary, lab=lab, port=self._port, targets=targets, records=self.home.processes, logs=self.home.logs
+        )
+        wait_until_scraping(self.prometheus, 30)
+
+    def start_envoy(self) -> None:
+        """Also after it was killed: it comes back with the shares of the route folder."""
+        envoy_process.start(self.stack, self.home)
+
     def close(self) -> None:
         self._over.set()
-        self._pulse.join(10)
+        if self._pulse.is_alive():
+            self._pulse.join(10)
         if self.cases:
             self.users.stop()
         processes.stop_all(self.home.processes, deadline_s=5)
         self.source.stop()
         self.target.stop()
 
-    def begin(self, case: Case) -> None:
-        """Write the case's migration into the journal as if a ramp had put its share in force."""
+    def begin(self, case: Case, *, ready: bool = False) -> None:
+        """Write the case's migration into the journal as if a ramp had put its share in force. `ready`: its evidence is there."""
         text = (
             f"name: chaos\nsource: {{url: 'http://{self.source.address}'}}\n"
             f"models: [{{ollama: '{case.model}', huggingface: lab/model}}]\n"
@@ -140,7 +152,7 @@ class Stand:
             "judge: {interval: 5s, min_evidence: 10s, settle: 0s, blip: 0s}\n"
             "soak: 10s\n"
         )
-        if case.start.share_bp:
+        if case.start.share_bp and not ready:
             eventually(lambda: time.time() > self._seen_s + ENOUGH_S and self._counted(case.route) >= ENOUGH, within_s=60)
         digest = parse_plan(text, origin="chaos", folder=Path("/")).digest
         now_s, start = time.time(), case.start
