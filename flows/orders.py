@@ -33,8 +33,11 @@ def abort(migration: str, why: str, by: str = _UI) -> State[str]:
     """Everything back to the source, latched; no more ticks."""
     ended = _carried_out("abort", migration, by, why)
     if ended.is_completed():
-        stop_schedule(migration)
-        report(migration)
+        try:
+            stop_schedule(migration)
+            report(migration)
+        except CrossfadeError as error:
+            return failed(error, f"{ended.message}. What should have followed did not: {error}")
     return ended
 
 
