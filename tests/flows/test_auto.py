@@ -73,13 +73,13 @@ def assessed(attempt: Attempt) -> object:
     return bench.desk.outcome(bench.state(), "assess", Assessed)
 
 
-def test_auto_makes_nothing_where_full_precision_fits(begin: Begin, artifact: Artifact) -> None:
+def test_auto_makes_nothing_where_no_gpu_is_known_and_says_so(begin: Begin, artifact: Artifact) -> None:
     from tasks.assess import assess
 
     migration = begin(("quantize: w8a8", "quantize: auto"))
     assess(migration)
     assert (assessed(migration).scheme, assessed(migration).layout) == ("none", None)
-    assert "full precision fits" in artifact(migration, "assess")
+    assert "no GPU is known" in artifact(migration, "assess")
     assert "cache per token" in artifact(migration, "assess")
 
 
@@ -110,7 +110,7 @@ def test_auto_takes_a_published_quantization_pins_it_and_says_what_and_why(begin
     assert "not compared here with full precision" in artifact(migration, "quantize")
 
 
-def test_assess_stops_at_a_gpu_that_is_too_small_and_offers_three_ways_out(begin: Begin, artifact: Artifact) -> None:
+def test_assess_stops_at_a_gpu_that_is_too_small_and_offers_ways_out(begin: Begin, artifact: Artifact) -> None:
     from tasks.assess import assess
 
     migration = begin(*on_a_gpu_of(2000 * MIB))
