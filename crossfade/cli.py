@@ -18,6 +18,7 @@ from crossfade.home import Home
 from crossfade.journal_commands import journal_app
 from crossfade.lab.stack import Lab
 from crossfade.lab.which import lab_folder, this_lab, use_lab_if_it_is_up
+from crossfade.lab_commands import lab_app
 from crossfade.ramp_commands import ramp_app
 from crossfade.weights_commands import weights_app
 
@@ -27,6 +28,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(ramp_app, name="ramp")
 app.add_typer(journal_app, name="journal")
 app.add_typer(weights_app, name="weights")
+app.add_typer(lab_app, name="lab")
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C, a closed terminal or a polite kill has ended."""

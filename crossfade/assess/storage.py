@@ -70,7 +70,8 @@ def stored_bits(quantization: Mapping[str, object]) -> int:
 def choose_storage(question: Question, found: Sizing, offers: Sequence[Offer]) -> Storage:
     """The storage for a `quantize: auto` whose sizing is `found`; `offers` in the order in which their publishers are preferred."""
     if found.scheme == "none":
-        return Storage("none", found, "full precision fits, so nothing is quantized")
+        why = "full precision fits" if found.devices else "no GPU is known that full precision would not fit"
+        return Storage("none", found, f"{why}, so nothing is quantized")
     needed, considered = BITS[found.scheme], list[Considered]()
     for offer in sorted(offers, key=lambda offer: -offer.bits):
         if offer.method not in PUBLISHED:

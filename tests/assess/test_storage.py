@@ -32,7 +32,8 @@ def chosen(*offers, question=QUESTION):
 def test_full_precision_that_fits_is_taken_whatever_is_published():
     roomy = replace(QUESTION, gpus=(Gpu("A100", 1, 80 * GIB, 0, 8.0),))
     found = chosen(offer("meta/fp8", "fp8", 8), question=roomy)
-    assert (found.scheme, found.offer) == ("none", None)
+    assert (found.scheme, found.offer, found.why) == ("none", None, "full precision fits, so nothing is quantized")
+    assert "no GPU is known" in chosen(question=replace(QUESTION, gpus=())).why
 
 
 def test_a_published_quantization_with_as_many_bits_is_preferred_to_making_one():

@@ -111,6 +111,15 @@ def test_a_folder_is_no_suite(plan_file: Path) -> None:
     assert "Is a directory" in refused(plan_file, GOOD.replace("prompts.jsonl", "."))[0]
 
 
+def test_prompts_to_compare_weights_with_are_looked_for_too(plan_file: Path) -> None:
+    assert "drift.suite: cannot read" in refused(plan_file, f"{GOOD}drift: {{suite: held-out.jsonl}}\n")[0]
+
+
+def test_autoawq_is_refused_for_what_it_cannot_make(plan_file: Path) -> None:
+    text = GOOD.replace("huggingface: a/b", "huggingface: a/b, quantize: fp8, quantizer: autoawq")
+    assert "autoawq makes awq only; write quantize: awq" in refused(plan_file, text)[0]
+
+
 def test_calibration_prompts_are_looked_for_too(plan_file: Path) -> None:
     text = GOOD.replace("huggingface: a/b", "huggingface: a/b, quantize: awq, calibration: calibration.jsonl")
     assert refused(plan_file, text)[0].startswith("3: models.0.calibration: cannot read")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,11 +12,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from crossfade.home import Home
+from crossfade.judge.verdict import Decision
+from crossfade.parity.drift import judge_drift
+from crossfade.plan.model import DriftPlan
 from crossfade.ports import SystemClock
+from crossfade.quantize.drift import DriftRequest, drift
 from crossfade.quantize.request import QuantizeRequest, output_folder
 from crossfade.quantize.run import quantize
 from crossfade.runtime.launch import Launch
@@ -23,7 +29,7 @@ from crossfade.runtime.process_runtime import ProcessRuntime
 from crossfade.vllm.client import VllmTarget
 from crossfade.vllm.command import ServeSpec, command, environment
 from crossfade.vllm.diagnosis import diagnose
-from crossfade.weights import verify
+from crossfade.weights import hash_files, seal, verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -80,12 +86,48 @@ def correct_answers(tool, suite, tmp_path):
     runtime.stop_target("quantized", deadline_s=5)
 
 
-def test_w8a8_weights_are_half_the_size_and_still_right(request_of, make, correct_answers, lab_weights):
+@pytest.fixture
+def compared(tool, suite, tmp_path, lab_weights):
+    """How far the weights are from the unquantized ones, through the real vLLM."""
+
+    def measure(folder):
+        asked = DriftRequest(base=str(lab_weights), quantized=str(folder), suite=str(suite), prompts=24, dtype="bfloat16")
+        return drift(asked, tool=tool, logs=tmp_path / "logs", deadline_s=300, on_progress=print)
+
+    return measure
+
+
+def test_w8a8_weights_are_half_the_size_and_say_the_same(request_of, make, compared, lab_weights):
     folder = make(request_of("w8a8"))
     manifest = verify(folder)
     assert manifest.made_by == "llmcompressor 0.14.0.1"
     assert manifest.total_bytes < 0.6 * verify(lab_weights).total_bytes
-    assert correct_answers(folder) >= 170
+    report = compared(folder)
+    assert judge_drift(report, DriftPlan()).decision is Decision.PROMOTE, report
+    assert report.tokens > 100 and 0 < report.mean_drift < 0.02
+
+
+def test_weights_that_a_healthy_engine_serves_and_that_are_broken_all_the_same_are_found(request_of, make, compared, out_root):
+    made = make(request_of("w8a8"))
+    broken = Path(shutil.copytree(made, out_root / "broken"))
+    manifest, size = verify(made), (made / "model.safetensors").stat().st_size
+    with (broken / "model.safetensors").open("r+b") as weights:
+        weights.seek(size * 3 // 4)
+        weights.write(b"\x55" * (size // 8))
+    names = [file.path for file in manifest.files]
+    seal(broken, manifest.model_copy(update={"files": hash_files(broken, names)}))
+    report = compared(broken)
+    assert judge_drift(report, DriftPlan()).decision is Decision.ROLL_BACK, report
+
+
+def test_autoawq_still_runs_and_vllm_serves_what_it_makes(request_of, make, compared, tool, suite):
+    tool("autoawq")  # skips and says how to build it
+    folder = make(request_of("awq", tool="autoawq", calibration=str(suite), samples=8, max_length=64))
+    assert json.loads((folder / "config.json").read_text())["quantization_config"]["quant_method"] == "awq"
+    assert verify(folder).made_by == "autoawq 0.2.9"
+    if "avx512f" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("vLLM's CPU build has 4-bit kernels for AVX-512 only: what autoawq made was not served")
+    assert judge_drift(compared(folder), DriftPlan()).decision is Decision.PROMOTE
 
 
 def test_killed_in_the_middle_the_real_tool_dies_too_and_the_next_run_makes_right_fp8_weights(

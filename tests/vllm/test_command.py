@@ -44,6 +44,16 @@ def test_a_gpu_server_runs_with_its_own_executor_and_threads():
     assert not {"OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING"} & set(environment(spec, {}))
 
 
+def test_what_sizing_found_reaches_a_gpu_server_and_no_other():
+    sized = replace(SPEC, tensor_parallel_size=2, gpu_memory_utilization=0.7, devices=(1, 3))
+    on_gpu = replace(sized, device="cuda")
+    assert values(command(on_gpu), "--tensor-parallel-size") == ["2"]
+    assert values(command(on_gpu), "--gpu-memory-utilization") == ["0.7"]
+    assert environment(on_gpu, {"CUDA_VISIBLE_DEVICES": "0"})["CUDA_VISIBLE_DEVICES"] == "1,3"
+    assert command(sized) == command(SPEC)
+    assert "CUDA_VISIBLE_DEVICES" not in environment(sized, {})
+
+
 def test_every_name_is_a_value_of_its_own():
     assert values(command(SPEC), "--served-model-name") == ["tiny:latest", "tiny", "bot"]
 
