@@ -18,6 +18,7 @@ from crossfade.rollout.state import MigrationState
 from crossfade.vllm.command import served_names
 from crossfade.wiring import Bench
 from tasks.artifacts import table
+from tasks.hub_token import hub_access
 from tasks.stage import Report, stage
 
 
@@ -32,7 +33,7 @@ class Assessed(BaseModel):
 @stage("assess", milestone=Phase.ASSESSED, retries=4)
 def assess(bench: Bench, state: MigrationState) -> Report:
     """What both sides say of themselves, the decision framework, and the hazards that can be seen from here."""
-    resolved = resolve(bench.model.huggingface, bench.model.revision)
+    resolved = resolve(bench.model.huggingface, bench.model.revision, hub_access(bench.plan))
     copies = 1 if bench.model.quantize == "none" else 2
     check_room(resolved, bench.weights, copies)
     source, target = bench.source.facts(bench.model.ollama), _target_facts(bench, resolved)
@@ -48,7 +49,7 @@ def assess(bench: Bench, state: MigrationState) -> Report:
 
 
 def _target_facts(bench: Bench, resolved: ResolvedRepository) -> TargetFacts:
-    config = read_config(resolved)
+    config = read_config(resolved, hub_access(bench.plan))
     text = config.get("text_config")  # multimodal repositories keep the language model's numbers one level down
     context = (text if isinstance(text, Mapping) else config).get("max_position_embeddings")
     return TargetFacts(

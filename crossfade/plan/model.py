@@ -175,6 +175,26 @@ class ParityPlan(_Part):
         return self
 
 
+class LoadStepPlan(_Part):
+    """The load that the target must carry before the first user is moved: `times` the busiest the source was seen, or `at_once`.
+
+    Before it, every prompt that is new to the engine is asked once, so that no user pays for compilation.
+    """
+
+    times: float = Field(1.3, ge=1)
+    at_once: int | None = Field(
+        None, ge=1, description="Requests under way at the busiest time; left out, the baseline's busiest interval."
+    )
+    hold: Annotated[Seconds, at_least(1)] = 30.0
+    max_tokens: int = Field(128, ge=1)
+    errors_at_most: Fraction = 0.01
+    preemptions_at_most: Fraction = Field(0.01, description="Requests that lost their place in the KV cache, of all.")
+    frozen_after: Annotated[Seconds, at_least(1)] = Field(20.0, description="Without a step of the engine while requests run: it hangs.")
+    skip: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        "", description="Why this target is not put under load, for instance because it already serves others. The report repeats it."
+    )
+
+
 class GuardPlan(_Part):
     """The hard breach: when the guard rolls back without asking the judge."""
 
@@ -274,6 +294,7 @@ class Plan(_Part):
     router: RouterPlan = RouterPlan()
     prometheus: PrometheusPlan = PrometheusPlan()
     store: Path | None = Field(None, description="Folder of downloaded and quantized weights; default: weights/ in CROSSFADE_HOME.")
+    hub_token: str = Field("", description="Name of a Prefect Secret block with the hub's token; default: HF_TOKEN of the worker.")
     baseline: Seconds = 7200.0
     workload: Workload = Workload()
     gates: Gates = Field(default_factory=_default_gates)
@@ -281,6 +302,7 @@ class Plan(_Part):
     guard: GuardPlan = GuardPlan()
     judge: JudgePlan = JudgePlan()
     parity: ParityPlan = ParityPlan()
+    load_step: LoadStepPlan = LoadStepPlan()
     ramp: RampPlan = RampPlan()
     soak: Seconds = 86_400.0
     notify: tuple[str, ...] = Field((), description="Prefect notification blocks to tell of rollbacks, as `type/name` or a unique name.")
