@@ -6,6 +6,7 @@ Defaults are shown by `crossfade plan show`. Fields are described where the reas
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -66,7 +67,7 @@ class ProcessRuntime(_Part):
     """vLLM as a process of this machine, bound to loopback."""
 
     kind: Literal["process"] = "process"
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(8000, ge=1, le=65535, description="auto: one between 20000 and 29999 that follows from the plan's name.")
     environment: str = Field("vllm", description="Name of a lock under deployments/environments that provides vLLM.")
     start_within: Seconds = 1800.0
     drain: Annotated[Seconds, at_least(1)] = Field(30.0, description="How long a stopping vLLM may finish the answers it has begun.")
@@ -307,6 +308,19 @@ class Plan(_Part):
     soak: Seconds = 86_400.0
     notify: tuple[str, ...] = Field((), description="Prefect notification blocks to tell of rollbacks, as `type/name` or a unique name.")
     note: str = Field("", description="Printed at the head of the report; says what this plan's confidence is worth.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _port_is_chosen(cls, written: object) -> object:
+        """Chosen here and once, so that router, Prometheus and the worker that starts vLLM all know the same number."""
+        if not isinstance(written, Mapping):
+            return written
+        target = written.get("target")
+        runtime = target.get("runtime") if isinstance(target, Mapping) else None
+        if not isinstance(target, Mapping) or not isinstance(runtime, Mapping) or runtime.get("port") != "auto":
+            return written
+        port = 20_000 + zlib.crc32(str(written.get("name", "")).encode()) % 10_000  # below what Linux gives to outgoing connections
+        return {**written, "target": {**target, "runtime": {**runtime, "port": port}}}
 
     @field_validator("models")
     @classmethod

@@ -199,3 +199,14 @@ def test_files_for_vllm_are_found_beside_the_plan(tmp_path):
     (tmp_path / "plan.yaml").write_text(GOOD + "target: {vllm: {chat_template: own.jinja, api_key_file: /etc/key}}\n")
     vllm = load_plan(str(tmp_path / "plan.yaml")).plan.target.vllm
     assert (vllm.chat_template, str(vllm.api_key_file)) == (tmp_path / "own.jinja", "/etc/key")
+
+
+def test_a_port_left_to_us_is_the_same_each_time_and_another_for_another_plan(tmp_path):
+    ports = []
+    for name in ("chat", "chat", "support"):
+        (tmp_path / "plan.yaml").write_text(GOOD.replace("name: chat", f"name: {name}") + "target: {runtime: {port: auto}}\n")
+        plan = load_plan(str(tmp_path / "plan.yaml")).plan
+        assert plan.target.address == f"127.0.0.1:{plan.target.runtime.port}"
+        ports.append(plan.target.runtime.port)
+    assert ports[0] == ports[1] != ports[2]
+    assert all(20_000 <= port < 30_000 for port in ports)
