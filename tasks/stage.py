@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from crossfade.errors import CrossfadeError, Superseded, TemporaryError
 from crossfade.plan.gates import Boundary
 from crossfade.ramp.gatekeeper import pass_boundary
+from crossfade.ramp.logbook import Because
 from crossfade.rollout.phases import Phase, reached
 from crossfade.rollout.state import Attempt, MigrationState
 from crossfade.wiring import Bench, open_bench
@@ -104,6 +105,8 @@ def _finish(bench: Bench, attempt: Attempt, name: str, milestone: Phase | None, 
     bench.desk.write(state, "outcome", name, report.result)
     if milestone:
         bench.desk.enter(state, milestone, report.summary)
+    else:
+        bench.desk.write(state, "note", name, Because(why=report.summary))
     publish(bench.migration, name, report.markdown, report.summary)
     get_run_logger().info("%s: %s", name, report.summary)
     return report.summary
