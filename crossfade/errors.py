@@ -43,8 +43,8 @@ class PermanentError(CrossfadeError):
 class TemporaryError(CrossfadeError):
     """Trying again later may succeed.
 
-    `delay_s` is how many seconds the raiser would wait, for instance because a server asked for it. Nothing in Crossfade reads it
-    yet: tasks retry at their own fixed intervals (`tasks.quiet`). It is there for callers that wait by themselves.
+    `delay_s` is how many seconds the raiser would wait, for instance because a server asked for it. A migration's stages wait that
+    long (`tasks.stage`); other tasks retry at their own fixed intervals (`tasks.quiet`).
     """
 
     def __init__(self, message: str, *, delay_s: float = 2.0) -> None:

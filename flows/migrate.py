@@ -13,6 +13,7 @@ from tasks.begin import begin, only_run_of
 from tasks.download import download
 from tasks.finish import end_in_failure, failed, report
 from tasks.foresee import foresee
+from tasks.load import prove_load
 from tasks.observe import observe
 from tasks.parity import prove_parity
 from tasks.quantize import quantize
@@ -38,6 +39,7 @@ def migrate(plan: str, inline: bool = False) -> State[str]:
             download(attempt)
             quantize(attempt)
             serve(attempt)
+            prove_load(attempt)
             prove_parity(attempt)
             rehearse(attempt)
             foresee(attempt)

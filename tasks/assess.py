@@ -21,6 +21,7 @@ from crossfade.rollout.state import MigrationState
 from crossfade.vllm.command import served_names
 from crossfade.wiring import Bench
 from tasks.artifacts import table
+from tasks.hub_token import hub_access
 from tasks.sizing import Sized, size_model
 from tasks.stage import Report, stage
 
@@ -46,11 +47,12 @@ class Assessed(BaseModel):
 @stage("assess", milestone=Phase.ASSESSED, retries=4)
 def assess(bench: Bench, state: MigrationState) -> Report:
     """What both sides say of themselves, the decision framework, and the hazards that can be seen from here."""
-    resolved = resolve(bench.model.huggingface, bench.model.revision)
-    config, source = read_config(resolved), bench.source.facts(bench.model.ollama)
-    sized = size_model(bench, source, resolved, config)
+    access = hub_access(bench.plan)
+    resolved = resolve(bench.model.huggingface, bench.model.revision, access)
+    config, source = read_config(resolved, access), bench.source.facts(bench.model.ollama)
+    sized = size_model(bench, source, resolved, config, access)
     chosen = _chosen(bench, resolved, sized)
-    fetched = resolved if chosen.repo == resolved.repo else resolve(chosen.repo, chosen.commit)
+    fetched = resolved if chosen.repo == resolved.repo else resolve(chosen.repo, chosen.commit, access)
     check_room(fetched, bench.weights, 1 if chosen.scheme == "none" else 2)
     target = _target_facts(bench, fetched, config, sized)
     machine = MachineFacts(tuple(device.gpu.total_bytes for device in devices(sized.gpus)))

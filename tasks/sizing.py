@@ -16,6 +16,7 @@ from crossfade.assess.source_memory import NO_SOURCE, GgufShape, SourceMemory, p
 from crossfade.assess.storage import Storage, choose_storage
 from crossfade.assess.tensors import WeightCensus, count_header, count_index
 from crossfade.errors import GateFailed, Unreachable, WeightsInvalid
+from crossfade.hub.access import Access
 from crossfade.hub.headers import fetch_headers
 from crossfade.hub.published import Found, find_published
 from crossfade.hub.repository import ResolvedRepository
@@ -58,7 +59,7 @@ class Sized:
         return f"\n\n### Published quantizations\n\n{table(('repository', 'commit', 'stored', 'verdict', 'notes'), rows)}\n"
 
 
-def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, config: Mapping[str, object]) -> Sized:
+def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, config: Mapping[str, object], access: Access) -> Sized:
     """How to store and serve the model on the GPUs there are, or on unknown ones.
 
     `quantize: auto` is decided here and nowhere else. Raises GateFailed with three ways out when nothing fits, WeightsInvalid when
@@ -73,7 +74,7 @@ def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, 
         return Sized(gpus, origin, None, note=f"not sized: {error}")
     question = Question(
         model=model,
-        weights=_census(resolved, model),
+        weights=_census(resolved, model, access),
         gpus=gpus,
         load=planned_load(bench.plan.workload.load),
         wishes=_wishes(bench),
@@ -88,7 +89,7 @@ def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, 
     found = NOBODY
     if sized.scheme != "none":
         organisations = (resolved.repo.split("/")[0], *bench.model.trust)
-        found = find_published(resolved, config, organisations)
+        found = find_published(resolved, config, organisations, access)
     return Sized(gpus, origin, choose_storage(question, sized, found.offers), found)
 
 
@@ -118,10 +119,10 @@ def _wishes(bench: Bench) -> Wishes:
     )
 
 
-def _census(resolved: ResolvedRepository, model: Architecture) -> WeightCensus:
+def _census(resolved: ResolvedRepository, model: Architecture, access: Access) -> WeightCensus:
     """Exact by the headers of the files; from their sizes alone where a mirror does not give parts of files."""
     try:
-        return count_header(fetch_headers(resolved))
+        return count_header(fetch_headers(resolved, access))
     except WeightsInvalid:
         return count_index(sum(file.bytes for file in resolved.files if file.path.endswith(".safetensors")), model)
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from prefect import get_run_logger
+from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
 from crossfade.errors import CrossfadeError, Superseded, TemporaryError
 from crossfade.plan.gates import Boundary
 from crossfade.ramp.gatekeeper import pass_boundary
+from crossfade.ramp.logbook import Because
 from crossfade.rollout.phases import Phase, reached
 from crossfade.rollout.state import Attempt, MigrationState
 from crossfade.wiring import Bench, open_bench
@@ -31,6 +33,9 @@ class Report:
     result: BaseModel
 
 
+LONGEST_WAIT_S = 300.0
+"""What a stage waits at most because somebody asked it to, in one try."""
+
 Stage = Callable[[Bench, MigrationState], Report]
 
 
@@ -42,10 +47,13 @@ def stage(
     retries: int = 3,
     retry_delay_s: float = 3.0,
     timeout: timedelta = timedelta(hours=1),
+    moves: bool = True,
 ) -> Callable[[Stage], Callable[[Attempt], str]]:
     """Make a task of a stage's body. It takes the attempt it works for and returns the stage's summary; raises what the body raises.
 
-    `gates` names the boundary whose gates must promote first, within the plan's `patience`.
+    `gates` names the boundary whose gates must promote first, within the plan's `patience`. A stage that does not `move` the
+    migration is done anew until `milestone` is reached by the one after it. A hub or engine that asks for time is given it, up to
+    `LONGEST_WAIT_S`, before the retry.
     """
 
     def wrap(body: Stage) -> Callable[[Attempt], str]:
@@ -60,8 +68,10 @@ def stage(
                 report = body(bench, state)
             except CrossfadeError as error:
                 _publish_failure(attempt.migration, name, error)
+                if isinstance(error, TemporaryError) and _tried() <= retries:
+                    bench.desk.clock.sleep(max(0.0, min(error.delay_s, LONGEST_WAIT_S) - retry_delay_s))
                 raise
-            return _finish(bench, attempt, name, milestone, report)
+            return _finish(bench, attempt, name, milestone if moves else None, report)
 
         run.__name__, run.__doc__ = name, body.__doc__
         return quiet_task(name + " {attempt}", retries=retries, retry_delay_s=retry_delay_s, timeout=timeout)(run)
@@ -84,10 +94,19 @@ def _publish_failure(migration: str, name: str, error: CrossfadeError) -> None:
     publish(migration, name, f"# {name} failed\n\n{error}{again}\n\n{evidence}\n", f"{name} failed: {error}")
 
 
-def _finish(bench: Bench, attempt: Attempt, name: str, milestone: Phase, report: Report) -> str:
+def _tried() -> int:
+    """How often this task run has been tried, this time included."""
+    context = TaskRunContext.get()
+    return context.task_run.run_count if context else 1
+
+
+def _finish(bench: Bench, attempt: Attempt, name: str, milestone: Phase | None, report: Report) -> str:
     state = still_on(bench, attempt)
     bench.desk.write(state, "outcome", name, report.result)
-    bench.desk.enter(state, milestone, report.summary)
+    if milestone:
+        bench.desk.enter(state, milestone, report.summary)
+    else:
+        bench.desk.write(state, "note", name, Because(why=report.summary))
     publish(bench.migration, name, report.markdown, report.summary)
     get_run_logger().info("%s: %s", name, report.summary)
     return report.summary

@@ -6,6 +6,7 @@ Defaults are shown by `crossfade plan show`. Fields are described where the reas
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -71,7 +72,7 @@ class ProcessRuntime(_Part):
     """vLLM as a process of this machine, bound to loopback."""
 
     kind: Literal["process"] = "process"
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(8000, ge=1, le=65535, description="auto: one between 20000 and 29999 that follows from the plan's name.")
     environment: str = Field("vllm", description="Name of a lock under deployments/environments that provides vLLM.")
     start_within: Seconds = 1800.0
     drain: Annotated[Seconds, at_least(1)] = Field(30.0, description="How long a stopping vLLM may finish the answers it has begun.")
@@ -224,6 +225,26 @@ class DriftPlan(_Part):
     agreement_at_least: Fraction = 0.9
 
 
+class LoadStepPlan(_Part):
+    """The load that the target must carry before the first user is moved: `times` the busiest the source was seen, or `at_once`.
+
+    Before it, every prompt that is new to the engine is asked once, so that no user pays for compilation.
+    """
+
+    times: float = Field(1.3, ge=1)
+    at_once: int | None = Field(
+        None, ge=1, description="Requests under way at the busiest time; left out, the baseline's busiest interval."
+    )
+    hold: Annotated[Seconds, at_least(1)] = 30.0
+    max_tokens: int = Field(128, ge=1)
+    errors_at_most: Fraction = 0.01
+    preemptions_at_most: Fraction = Field(0.01, description="Requests that lost their place in the KV cache, of all.")
+    frozen_after: Annotated[Seconds, at_least(1)] = Field(20.0, description="Without a step of the engine while requests run: it hangs.")
+    skip: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        "", description="Why this target is not put under load, for instance because it already serves others. The report repeats it."
+    )
+
+
 class GuardPlan(_Part):
     """The hard breach: when the guard rolls back without asking the judge."""
 
@@ -323,6 +344,7 @@ class Plan(_Part):
     router: RouterPlan = RouterPlan()
     prometheus: PrometheusPlan = PrometheusPlan()
     store: Path | None = Field(None, description="Folder of downloaded and quantized weights; default: weights/ in CROSSFADE_HOME.")
+    hub_token: str = Field("", description="Name of a Prefect Secret block with the hub's token; default: HF_TOKEN of the worker.")
     baseline: Seconds = 7200.0
     workload: Workload = Workload()
     gates: Gates = Field(default_factory=_default_gates)
@@ -331,10 +353,24 @@ class Plan(_Part):
     judge: JudgePlan = JudgePlan()
     drift: DriftPlan = DriftPlan()
     parity: ParityPlan = ParityPlan()
+    load_step: LoadStepPlan = LoadStepPlan()
     ramp: RampPlan = RampPlan()
     soak: Seconds = 86_400.0
     notify: tuple[str, ...] = Field((), description="Prefect blocks told of rollbacks and of questions, as `type/name` or a unique name.")
     note: str = Field("", description="Printed at the head of the report; says what this plan's confidence is worth.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _port_is_chosen(cls, written: object) -> object:
+        """Chosen here and once, so that router, Prometheus and the worker that starts vLLM all know the same number."""
+        if not isinstance(written, Mapping):
+            return written
+        target = written.get("target")
+        runtime = target.get("runtime") if isinstance(target, Mapping) else None
+        if not isinstance(target, Mapping) or not isinstance(runtime, Mapping) or runtime.get("port") != "auto":
+            return written
+        port = 20_000 + zlib.crc32(str(written.get("name", "")).encode()) % 10_000  # below what Linux gives to outgoing connections
+        return {**written, "target": {**target, "runtime": {**runtime, "port": port}}}
 
     @field_validator("models")
     @classmethod

@@ -64,7 +64,7 @@ def _why(entry: Entry) -> str:
             text = f"{format_share(move.route.share_bp)} in generation {move.generation}. {move.why}"
         case "breach":
             text = Breached.model_validate_json(entry.body).reason
-        case "phase" | "outcome" if entry.body.startswith('{"why"'):
+        case "phase" | "outcome" | "note" if entry.body.startswith('{"why"'):
             text = Because.model_validate_json(entry.body).why
         case _:
             text = entry.body if len(entry.body) < 300 else entry.body[:297] + "..."

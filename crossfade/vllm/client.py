@@ -15,6 +15,7 @@ from crossfade.errors import EngineDied, EngineWarming, GateFailed, PermanentErr
 from crossfade.ports import Completion
 from crossfade.vllm.diagnosis import diagnose
 from crossfade.vllm.key import read_key
+from crossfade.vllm.readings import Readings, read_metrics
 from crossfade.vllm.signatures import Category
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)[ {]", re.MULTILINE)
@@ -31,6 +32,7 @@ GATE_METRICS = (
 )
 """What gates and heartbeat read, in the names of vLLM since 0.18."""
 
+_NO_LIMIT = httpx.Limits(max_connections=None)  # else more than a hundred requests at once wait for each other in here
 _BODY_LIMIT = 300  # characters of an error's body that a message quotes
 
 
@@ -83,7 +85,9 @@ class VllmTarget:
         self.timeout_s = timeout_s
         # A refused connection and a slow answer are different facts (H8), so connecting has its own short limit.
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
-        self._client = httpx.Client(base_url=self.url, timeout=timeout, auth=_Key(key_file) if key_file else None, trust_env=False)
+        self._client = httpx.Client(
+            base_url=self.url, timeout=timeout, auth=_Key(key_file) if key_file else None, limits=_NO_LIMIT, trust_env=False
+        )
 
     def models(self) -> tuple[str, ...]:
         """Every name it serves. They answer also when the engine behind them is frozen, so this is no sign of life (H8)."""
@@ -118,6 +122,10 @@ class VllmTarget:
                 f"vLLM at {self.url} does not export {', '.join(missing)}, which the plan's gates read. "
                 f"Use the names of this vLLM version (GET {self.url}/metrics), or the version the gates were written for."
             )
+
+    def readings(self) -> Readings:
+        """What the engine says of itself now."""
+        return read_metrics(self._request("GET", "/metrics").text)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -178,3 +178,35 @@ def test_paths_are_relative_to_the_plans_folder(tmp_path):
 
 def test_the_digest_changes_with_every_character():
     assert load_plan(GOOD).digest != load_plan(GOOD + "\n").digest
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("{flags: {host: 0.0.0.0}}", "host cannot be set here"),
+        ("{flags: {trust_remote_code: true}}", "trust_remote_code cannot be set here"),
+        ("{flags: {no_enforce_eager: true}}", "no_enforce_eager cannot be set here"),
+        ("{flags: {--max-num-batched-tokens: 1}}", "write it without dashes in front"),
+        ("{sampling: {temperature: warm}}", "sampling"),
+    ],
+)
+def test_a_flag_that_the_plan_says_elsewhere_or_that_breaks_a_promise_is_refused(tmp_path, options, said):
+    text = GOOD + f"target: {{vllm: {options}}}\n"
+    assert any(said in message for _, message in refused(tmp_path, text))
+
+
+def test_files_for_vllm_are_found_beside_the_plan(tmp_path):
+    (tmp_path / "plan.yaml").write_text(GOOD + "target: {vllm: {chat_template: own.jinja, api_key_file: /etc/key}}\n")
+    vllm = load_plan(str(tmp_path / "plan.yaml")).plan.target.vllm
+    assert (vllm.chat_template, str(vllm.api_key_file)) == (tmp_path / "own.jinja", "/etc/key")
+
+
+def test_a_port_left_to_us_is_the_same_each_time_and_another_for_another_plan(tmp_path):
+    ports = []
+    for name in ("chat", "chat", "support"):
+        (tmp_path / "plan.yaml").write_text(GOOD.replace("name: chat", f"name: {name}") + "target: {runtime: {port: auto}}\n")
+        plan = load_plan(str(tmp_path / "plan.yaml")).plan
+        assert plan.target.address == f"127.0.0.1:{plan.target.runtime.port}"
+        ports.append(plan.target.runtime.port)
+    assert ports[0] == ports[1] != ports[2]
+    assert all(20_000 <= port < 30_000 for port in ports)

@@ -1,6 +1,7 @@
 """What an installed vLLM accepts, and what becomes of a command line that asks for more.
 
-The help text is the pinned CPU build's own, most descriptions left out; an environment that answers otherwise is a small program that prints what it is told to.
+The help text is the pinned CPU build's own, most descriptions left out; an environment that answers otherwise is a small
+program that prints what it is told to.
 """
 
 import os

@@ -14,11 +14,15 @@ import psutil
 import pytest
 from serving_in_tests import LAB_MODEL, free_port, launch_of, wait
 
+from crossfade.assess.load_step import longest_stall
 from crossfade.errors import EngineDied, EngineWarming, GateFailed, PermanentError, UserError
 from crossfade.home import Home
 from crossfade.runtime.launch import Difference, Origin
 from crossfade.runtime.process_runtime import ProcessRuntime
 from crossfade.vllm.client import VllmTarget
+from crossfade.vllm.flags import Fitted, fit, installed_flags
+from crossfade.vllm.key import read_key
+from crossfade.vllm.load import ride
 
 pytestmark = pytest.mark.slow
 
@@ -116,17 +120,45 @@ def test_damaged_weights_end_the_start_with_their_diagnosis(spec, tmp_path):
     assert not target.program.alive()
 
 
+def test_it_carries_several_requests_at_once_while_its_engine_takes_steps(serving):
+    found = ride(
+        serving.client, "lab", ["What is 4+6?", "Describe the billing service."], at_once=6, hold_s=3, max_tokens=64, on_progress=id
+    )
+    assert found.failed == 0
+    assert len(found.answers_s) >= 6
+    looks = [look.readings for look in found.looks]
+    assert looks[-1].steps > looks[0].steps
+    assert looks[-1].tokens - looks[0].tokens > len(found.answers_s)
+    assert looks[0].kv_tokens >= 512
+    assert longest_stall([(look.at_s, look.readings.steps, look.readings.busy) for look in found.looks]) < 3
+
+
+def test_its_own_help_knows_every_flag_it_was_started_with(serving):
+    accepted = installed_flags(serving.spec.python, serving.launch.env)
+    assert fit(serving.launch.command, accepted) == Fitted(serving.launch.command, ())
+    assert "hermes" in accepted.tool_parsers
+
+
 def test_a_stopping_server_finishes_the_answer_it_is_giving_and_leaves_nothing(spec, tmp_path):
-    stopping = replace(spec, port=free_port(), drain_s=15)
+    """It also asks for a key, takes tools and has sampling defaults of its own, because a start of its own costs half a minute."""
+    key = tmp_path / "key"
+    key.write_text("sk-of-a-test")
+    key.chmod(0o600)
+    said = {"tool_parser": "hermes", "reasoning_parser": "qwen3", "sampling": {"top_k": 40}, "flags": {"enable_prefix_caching": False}}
+    stopping = replace(spec, port=free_port(), drain_s=15, api_key=read_key(key), **said)
     runtime, launch = ProcessRuntime(Home(tmp_path)), launch_of(stopping)
-    client = VllmTarget(f"http://127.0.0.1:{stopping.port}", timeout_s=30)
+    client = VllmTarget(f"http://127.0.0.1:{stopping.port}", timeout_s=30, key_file=key)
     target = runtime.start_target("stopping", launch)
     try:
         wait(runtime, target, client, "lab")
         family = [process.pid for process in psutil.Process(target.program.pid).children(recursive=True)]
         body = {"model": "lab", "messages": [{"role": "user", "content": "x"}], "max_tokens": 400, "ignore_eos": True, "stream": True}
         url = f"{target.url}/v1/chat/completions"
-        with httpx.stream("POST", url, json=body, timeout=60, trust_env=False) as stream:
+        with closing(VllmTarget(client.url, timeout_s=10)) as stranger, pytest.raises(PermanentError, match="wants a key"):
+            stranger.complete("lab", "What is 4+6?", max_tokens=4)
+        assert "sk-of-a-test" not in " ".join(psutil.Process(target.program.pid).cmdline())
+        sent = {"Authorization": "Bearer sk-of-a-test"}
+        with httpx.stream("POST", url, json=body, headers=sent, timeout=60, trust_env=False) as stream:
             lines = stream.iter_lines()
             next(lines)
             stop = threading.Thread(target=runtime.stop_target, args=("stopping",), kwargs={"deadline_s": 25})

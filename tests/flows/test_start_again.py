@@ -1,0 +1,79 @@
+"""A start that fails for a cause that passes, and one that a setting mends: neither needs a person.
+
+Only a GPU shows these, so the environment here is a shell script in vLLM's place: it prints real help, dies as it is told, then serves.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossfade.home import CHECKOUT
+from crossfade.lab.stack import Lab
+from crossfade.rollout.names import route_name
+from crossfade.weights import WeightsManifest, hash_files, seal
+
+pytestmark = pytest.mark.slow
+
+HELP = CHECKOUT / "tests" / "vllm" / "help" / "vllm-0.32-cpu.txt"
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"choices": [{"message": {"content": "10"}, "finish_reason": "stop"}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Killed in its first start; without bfloat16 in the second; serves in the third."""
+    folder = tmp_path / "environments" / "vllm"
+    (folder / "bin").mkdir(parents=True)
+    stamp = Path(os.environ["CROSSFADE_ENVIRONMENTS"]) / "vllm" / "crossfade-environment.json"
+    shutil.copy(stamp, folder)
+    (folder / "server.py").write_text(SERVER)
+    python = folder / "bin" / "python"
+    python.write_text(
+        f"""#!/bin/sh
+case "$*" in *--help=all*) cat {HELP}; exit 0;; esac
+echo "$*" >> {tmp_path}/starts
+[ $(wc -l < {tmp_path}/starts) = 1 ] && kill -9 $$
+case "$*" in *"--dtype float16"*) exec {sys.executable} {folder}/server.py "$@";; esac
+echo "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0."
+exit 1
+"""
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv("CROSSFADE_ENVIRONMENTS", str(folder.parent))
+    return tmp_path / "starts"
+
+
+@pytest.mark.usefixtures("stopped_target")
+def test_a_killed_start_is_repeated_and_a_gpu_without_bfloat16_gets_float16(
+    lab: Lab, plan_text: str, environments: Path, tmp_path: Path
+) -> None:
+    from tasks.start_target import start_target
+
+    weights = tmp_path / "weights"
+    shutil.copytree(CHECKOUT / "deployments" / "lab-model", weights)
+    files = hash_files(weights, ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
+    (weights / "train.py").unlink()
+    seal(weights, WeightsManifest(repo="crossfade/lab-model", commit="c" * 40, made_by="test", files=files))
+    how = start_target(plan_text, "demo/lab-latest", str(weights))
+    starts = environments.read_text().splitlines()
+    assert len(starts) == 3
+    assert ["--dtype bfloat16" in start for start in starts] == [True, True, False]
+    assert "started" in how
+    assert "with dtype float16, because this GPU has no bfloat16" in how
+    record = json.loads((lab.home.processes / f"target-{route_name('demo/lab-latest')}.json").read_text())
+    assert Path(record["log"]).exists()
