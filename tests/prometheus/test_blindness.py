@@ -165,7 +165,7 @@ def test_real_prometheus_gives_numbers_and_says_what_is_wrong_with_a_query(metri
     assert metrics.read("one", "scalar(up)") == Reading(gate="one", value=1)
     assert metrics.read("one", 'max(up{job="crossfade-router"})') == Reading(gate="one", value=1)
     assert "parse error" in why(metrics.read("typo", "max(up"))
-    assert "found no data" in why(metrics.read("absent", "max(vllm:kv_cache_usage_perc)"))
+    assert "found no data" in why(metrics.read("absent", "max(nobody_exports_this)"))
     assert "gives NaN" in why(metrics.read("nan", "0 * (1 / 0)"))
     assert "gives a range" in why(metrics.read("range", "up[10s]"))
 
