@@ -1,12 +1,17 @@
-"""For every test: examples are not timed (the machine is shared), and no proxy of this machine is asked for loopback addresses."""
+"""For every test: examples are not timed (the machine is shared), no proxy of this machine is asked for loopback addresses, and
+Ctrl-C reaches the programs that tests start, also when a shell started all of this in the background and with Ctrl-C ignored."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("crossfade", deadline=None)
 settings.load_profile("crossfade")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(name, None)
