@@ -1,6 +1,6 @@
 """A writer in a process of its own, stopped or killed at a chosen moment of its writing.
 
-Moments are counted by an audit hook of the interpreter: just before each rename in the route folder, and just after it, when the
+Moments are counted by an audit hook of the interpreter: just before each rename or link in the route folder, and just after it, when the
 folder is opened to be synced. Nothing in the product knows of it.
 """
 
@@ -136,7 +136,7 @@ def _write(folder: Path, work: Work, at: tuple[int, ...], sender: Connection) ->
 
 
 def _is_moment(event: str, arguments: tuple[object, ...], folder: Path) -> bool:
-    if event == "os.rename":
+    if event in ("os.rename", "os.link"):  # a latch is linked into its place
         return Path(str(arguments[1])).is_relative_to(folder)
     if event == "open":  # (path, mode, flags)
         return Path(str(arguments[0])).is_relative_to(folder) and bool(int(str(arguments[2])) & os.O_DIRECTORY)

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 KILLS = 18
 APPLY_MOMENTS = 4
 """Before and after the rename of the generation, and of the route file."""
-TRIP_MOMENTS = 6
+TRIP_MOMENTS = 7
 """The same after those of the latch."""
 
 
