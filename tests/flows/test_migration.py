@@ -138,7 +138,15 @@ def test_a_killed_parent_is_retried_as_the_same_run_goes_on_and_hands_nothing_ov
 def scheduled_by_a_person(lab: Lab, name: str) -> object:
     """A schedule that is there and off, as the UI makes it; returns all the deployment has then."""
     path = f"{lab.prefect_api}/deployments/{deployment(lab, name)['id']}/schedules"
-    httpx.post(path, json=[{"schedule": {"interval": 60}, "active": False, "slug": "mine"}], timeout=30).raise_for_status()
+
+    def there() -> bool:
+        found = deployment(lab, name)["schedules"]
+        if isinstance(found, list) and any(one["slug"] == "mine" for one in found):
+            return True
+        httpx.post(path, json=[{"schedule": {"interval": 60}, "active": False, "slug": "mine"}], timeout=90)  # 503 while SQLite is locked
+        return False
+
+    until("a person's schedule", 180, there)
     return deployment(lab, name)["schedules"]
 
 
