@@ -3,6 +3,7 @@
 | found | done |
 |---|---|
 | a latch, or a rollback that was begun | the rollback is finished |
+| no route of that name | somebody took it away, and the source serves everything: the rollback is written down |
 | the route lower than the journal, as a written intent wanted it | the intent's author died: it is written down as done |
 | the route lower than the journal, and nobody wrote why | somebody rolled back by hand: so does the journal |
 | the route higher, as a written intent wanted it, and the router itself shows it | the intent's author died after its write: it stands |
@@ -36,6 +37,8 @@ def reconcile(desk: Desk, migration: str) -> MigrationState:
     if latch or state.phase is Phase.ROLLING_BACK:
         return roll_back(desk, migration, why=latch.why if latch else state.because, by=latch.by if latch else "tick").state
     table = desk.router.table()
+    if all(known.name != route for known in table.routes):
+        return roll_back(desk, migration, why="its route is gone from the router: the source serves everything", by="tick").state
     in_force = table.route(route)
     if in_force.share_bp == state.share_bp:
         return state

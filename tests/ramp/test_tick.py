@@ -6,7 +6,9 @@ import pytest
 from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Post, Source, failing, good, rehearsed, start_envoy
 
 from crossfade import processes
+from crossfade.envoy.router import EnvoyRouter
 from crossfade.errors import StaleWriter, Tripped
+from crossfade.home import Home
 from crossfade.judge.evidence import Blind
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
@@ -384,3 +386,10 @@ def begin_again(desk: Desk, clock: HandClock) -> None:
     state = desk.journal.begin(first, PLAN)
     for phase in ("assessed", "observing", "downloaded", "quantized", "serving", "proven", "rehearsed"):
         state = desk.enter(state, Phase(phase), "test")
+
+
+def test_a_migration_whose_route_was_taken_away_is_rolled_back(ready: tuple[Desk, Given, HandClock], tmp_path: Path) -> None:
+    desk, _, _ = ready
+    tick(desk, MIGRATION)
+    EnvoyRouter(Home(tmp_path).router).remove(ROUTE, expect=desk.router.table().generation)
+    assert tick(desk, MIGRATION).did == "rolled_back"
