@@ -29,6 +29,7 @@ from pathlib import Path
 import httpx
 from load import Client, body, request
 from rows import Row, machine, quantile, report
+from waiting import until
 
 from crossfade.envoy.router import EnvoyRouter
 from crossfade.guard.heartbeat import guard_alive
@@ -130,13 +131,10 @@ def one_breach(bench: Bench, number: int) -> Rollback:
     """All users on the target, the fault, and everybody's part in the way back."""
     attempt = new_attempt(bench)
     healthy_until_s = time.time() + HEALTHY_S
-    while time.time() < healthy_until_s or not target_is_healthy(bench):
-        time.sleep(0.1)
+    until("a healthy target", lambda: time.time() >= healthy_until_s and target_is_healthy(bench), within_s=120, each_s=0.1)
     broken_s = time.time()
     break_target(bench, error_share=1)
-    while bench.router.observed().route(ROUTE).share_bp:
-        time.sleep(_LOOK_S)
-        assert time.time() < broken_s + 60, "the guard did not roll back within a minute"
+    until("the guard's rollback", lambda: not bench.router.observed().route(ROUTE).share_bp, within_s=120, each_s=_LOOK_S)
     back_s = time.time()
     break_target(bench)
     fires_s = first_sample_that_fires(bench, broken_s, attempt)
@@ -243,8 +241,7 @@ def stack(lab: Lab) -> Iterator[Bench]:
         lab.start("worker-crossfade", sys.executable, "-m", "prefect", "worker", "start", *arguments)
         lab.start("guard", sys.executable, "-m", "crossfade.guard", extra={"CROSSFADE_GUARD_LISTEN": "off"})
         wait_until_scraping(url, 60)
-        while not guard_alive(lab.home, time.time()).alive:
-            time.sleep(0.1)
+        until("the guard", lambda: guard_alive(lab.home, time.time()).alive, within_s=60, each_s=0.1)
         metrics = PrometheusMetrics(url, timeout_s=10, stale_after_s=1e6)
         router, journal = EnvoyRouter(lab.home.router), SqlJournal(lab.home.journal)
         yield Bench(lab, source.plan, source.digest, text, router, journal, metrics, PrefectApi(lab.prefect_api))

@@ -27,6 +27,7 @@ import prefect
 import psutil
 from rows import Row, machine, quantile, report
 from ticks_lab import Stack, stack, users
+from waiting import until
 
 from crossfade.lab.stack import Lab
 from crossfade.rollout.names import ramp_deployment
@@ -133,8 +134,7 @@ def one_sweep(count: int) -> list[Row]:
         time.sleep(EVIDENCE_S)
         asked_s = time.time()
         run_id = started.prefect.start("sweep/sweep", {"within_s": 600})
-        while not started.prefect.flow_run(run_id).ended:
-            time.sleep(0.5)
+        until("the sweep to end", lambda: started.prefect.flow_run(run_id).ended, within_s=900, each_s=0.5)
         run = started.prefect.flow_run(run_id)
         print(run.state, run.message, flush=True)
         client = httpx.get(f"{started.lab.prefect_api}/flow_runs/{run_id}", timeout=60, trust_env=False).raise_for_status().json()

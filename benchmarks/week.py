@@ -22,6 +22,7 @@ import httpx
 import prefect
 from rows import Row, machine, report
 from ticks_lab import Stack, stack
+from waiting import until
 
 from crossfade import processes
 from crossfade.envoy.folder import RouteFolder
@@ -185,8 +186,7 @@ def _round(started: Stack, runs: int) -> None:
     for first in range(0, runs, len(started.migrations)):
         batch = started.migrations[: runs - first]
         ids = [started.prefect.start(ramp_deployment(migration), {}) for migration in batch]
-        while not all(started.prefect.flow_run(run_id).ended for run_id in ids):
-            time.sleep(0.25)
+        until("four ticks to end", lambda ids=ids: all(started.prefect.flow_run(run_id).ended for run_id in ids), within_s=600, each_s=0.25)
 
 
 def _used(database: Path) -> int:
