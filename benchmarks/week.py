@@ -31,6 +31,7 @@ from crossfade.envoy.router import EnvoyRouter
 from crossfade.home import Home
 from crossfade.judge.evidence import Blind, Counts, Histogram, Interval, Reading
 from crossfade.lab.stack import Lab
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.plan.load import parse_plan
 from crossfade.ports import Entry, Ready, Watching
 from crossfade.ramp.logbook import Desk
@@ -100,7 +101,15 @@ class HandClock:
 class Evidence:
     """A good target with steady traffic, and a source nobody asks any more."""
 
-    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:  # noqa: ARG002
+    def complete_intervals(
+        self,
+        route: str,  # noqa: ARG002
+        *,
+        since_s: float,
+        now_s: float,
+        every_s: float = 15.0,
+        measures: frozenset[Measure] = MEASURES,  # noqa: ARG002
+    ) -> Sequence[Interval] | Blind:
         """Whole intervals of the same counts."""
         starts = [since_s + every_s * index for index in range(int((now_s - since_s) / every_s + 1e-9))]
         counts = Counts(requests=75, ttft=_spread(75, 40), duration=_spread(75, 900))

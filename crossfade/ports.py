@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crossfade.judge.evidence import Blind, Interval, Reading, Refused
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.rollout.routes import Latch, ModelRoute, RouteTable
 from crossfade.rollout.state import MigrationState
 
@@ -83,14 +84,16 @@ class Metrics(Protocol):
     def read(self, gate: str, promql: str) -> Reading | Blind:
         """One number, or why there is none."""
 
-    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:
+    def complete_intervals(
+        self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES
+    ) -> Sequence[Interval] | Blind:
         """Whole intervals of `every_s` seconds (or multiples, where samples are missing) from `since_s` on, oldest first.
 
         Asked again from the end of the last one they tile time: nothing is counted twice or left out, however far apart the calls are.
-        One call returns about an hour at most: ask until it is empty (`gatekeeper.count_since`).
+        One call returns about an hour at most: ask until it is empty (`gatekeeper.count_since`). Histograms are those of `measures`.
         """
 
-    def bounds(self, route: str, measure: Literal["ttft", "duration"]) -> tuple[float, ...] | Blind:
+    def bounds(self, route: str, measure: Measure) -> tuple[float, ...] | Blind:
         """The histogram's finite bounds in milliseconds, rising."""
 
     def probe(self, gate: str, promql: str) -> Reading | Blind | Refused:

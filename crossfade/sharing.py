@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from crossfade.envoy.folder import RouteFolder
 from crossfade.envoy.router import EnvoyRouter
@@ -24,6 +24,7 @@ from crossfade.judge.evidence import Blind, Interval, Reading, Refused
 from crossfade.ollama.client import OllamaSource
 from crossfade.ollama.warm import Warm
 from crossfade.plan import Plan
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.plan.load import parse_plan
 from crossfade.plan.model import PrometheusPlan
 from crossfade.ports import Applied, Clock, Journal, Metrics, Router
@@ -133,11 +134,13 @@ class SharedMetrics:
         """As `PrometheusMetrics.intervals`."""
         return self._metrics.intervals(route, since_s=since_s, now_s=now_s)
 
-    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:
+    def complete_intervals(
+        self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES
+    ) -> Sequence[Interval] | Blind:
         """As `PrometheusMetrics.complete_intervals`."""
-        return self._metrics.complete_intervals(route, since_s=since_s, now_s=now_s, every_s=every_s)
+        return self._metrics.complete_intervals(route, since_s=since_s, now_s=now_s, every_s=every_s, measures=measures)
 
-    def bounds(self, route: str, measure: Literal["ttft", "duration"]) -> tuple[float, ...] | Blind:
+    def bounds(self, route: str, measure: Measure) -> tuple[float, ...] | Blind:
         """As `PrometheusMetrics.bounds`."""
         return self._metrics.bounds(route, measure)
 

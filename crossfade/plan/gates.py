@@ -146,7 +146,12 @@ run while the engine stands still mean that it hangs.
 """
 
 
-def latency_name(name: str) -> tuple[Literal["ttft", "duration"], float]:
+Measure = Literal["ttft", "duration"]
+MEASURES: frozenset[Measure] = frozenset({"ttft", "duration"})
+"""The latencies a gate can be about: to the first token, to the end."""
+
+
+def latency_name(name: str) -> tuple[Measure, float]:
     """What `ttft_p95` measures and at which quantile: `("ttft", 0.95)`.
 
     Raises ValueError for a name that is no latency gate or a percentile outside 1..99.9.
@@ -156,7 +161,7 @@ def latency_name(name: str) -> tuple[Literal["ttft", "duration"], float]:
         outside = re.fullmatch(r"(?:ttft|duration)_p(-?\d+(?:\.\d+)?)", name)
         why = f": no percentile {outside[1]}, they lie between 0 and 100" if outside else ""
         raise ValueError(f"{name!r} is not a latency gate{why}; write ttft_p95 or duration_p99")
-    measure: Literal["ttft", "duration"] = "ttft" if match[1] == "ttft" else "duration"
+    measure: Measure = "ttft" if match[1] == "ttft" else "duration"
     return measure, float(match[2]) / 100
 
 

@@ -1,7 +1,7 @@
 """Asking Prometheus with a deadline that holds.
 
 The client library hands its timeout to `requests`, where it bounds connecting and each read, not the answer: a server that sends one
-byte a second keeps its caller for ever. So each question runs in a thread of its own and is left behind at the deadline.
+byte a second keeps its caller for ever. So each question runs in another thread and is left behind at the deadline.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -22,6 +23,31 @@ from urllib3.util.retry import Retry
 from crossfade.plan.units import format_seconds
 
 _LEFT_BEHIND_AT_MOST = 16
+
+
+class _Threads:
+    """Threads that wait for their next question: to start one for each costs more than many a question."""
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+        os.register_at_fork(after_in_child=self._idle.clear)  # a forked process has none of its parent's threads
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Call it in a thread that has nothing else to do."""
+        try:
+            calls = self._idle.pop()
+        except IndexError:
+            calls = SimpleQueue()
+            threading.Thread(target=self._work, args=(calls,), daemon=True, name="ask-prometheus").start()
+        calls.put(call)
+
+    def _work(self, calls: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            calls.get()()
+            self._idle.append(calls)
+
+
+_THREADS = _Threads()
 
 
 class NoAnswer(Exception):
@@ -65,7 +91,7 @@ class Asking:
         if not self._free.acquire(blocking=False):
             raise NoAnswer(f"Prometheus at {self._url} still hangs in {_LEFT_BEHIND_AT_MOST} earlier questions")
         answers: SimpleQueue[tuple[object, Exception | None]] = SimpleQueue()
-        threading.Thread(target=self._run, args=(call, answers), daemon=True, name="ask-prometheus").start()
+        _THREADS.run(lambda: self._run(call, answers))
         try:
             answer, error = answers.get(timeout=self._timeout_s)
         except Empty:

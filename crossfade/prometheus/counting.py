@@ -50,7 +50,19 @@ class Tallies:
         elif arm != "none":
             _add(self.source if arm == "source" else self.target, arm, series, step)
 
-    def merge(self, other: Tallies) -> None:
+    def merged(self, other: Tallies) -> Tallies:
+        """Both together. What either of them counted before may be counted on in place."""
+        if not self.touched:
+            return other
+        self._merge(other)
+        return self
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything was added yet."""
+        return any(one.requests or one.histograms for one in (self.source, self.target, self.shadow))
+
+    def _merge(self, other: Tallies) -> None:
         """Take over what the next piece of time counted."""
         for mine, theirs in ((self.source, other.source), (self.target, other.target), (self.shadow, other.shadow)):
             mine.requests += theirs.requests
@@ -89,8 +101,9 @@ def _add(tally: _Tally, arm: Arm, series: Series, step: Step) -> None:
             tally.requests += count
             tally.errors += count if became == "failed" else 0
     elif series.label("engine") == ENGINE[arm]:
+        histogram = tally.histograms[series.name]
         for bound, count in step.counted.items():
-            tally.histograms[series.name][bound] += count
+            histogram[bound] += count
 
 
 def _add_shadow(tally: _Tally, series: Series, step: Step) -> None:
@@ -106,5 +119,5 @@ def _add_shadow(tally: _Tally, series: Series, step: Step) -> None:
 
 def _histogram(counts: dict[float, float]) -> Histogram:
     """All bounds or none: cumulative counts can only be added up over the same bounds."""
-    rising = tuple((bound, round(count)) for bound, count in sorted(counts.items()))
-    return rising if rising and rising[-1][1] else ()
+    rising = [(bound, round(count)) for bound, count in sorted(counts.items())]
+    return tuple(rising) if rising and rising[-1][1] else ()

@@ -32,6 +32,10 @@ class Series:
         """The same series with only its samples later than `at_s`."""
         return replace(self, samples=tuple(sample for sample in self.samples if sample[0] > at_s))
 
+    def until(self, at_s: float) -> Series:
+        """The same series with only its samples up to `at_s`."""
+        return replace(self, samples=tuple(sample for sample in self.samples if sample[0] <= at_s))
+
 
 @dataclass(frozen=True)
 class Step:
@@ -51,8 +55,14 @@ def read_series(result: object) -> list[Series]:
     try:
         for name, labels, bound, samples in _raw(result):
             times = grouped.setdefault((name, labels), {})
-            for at, value in samples:
-                times.setdefault(float(at), {})[bound] = _counter(value)
+            for at, text in samples:
+                value = float(text)
+                if not 0 <= value < math.inf or not isinstance(text, str):
+                    raise Nonsense(f"a counter cannot be {text!r}")
+                if at in times:
+                    times[at][bound] = value
+                else:
+                    times[float(at)] = {bound: value}
     except Nonsense:
         raise
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -68,13 +78,6 @@ def _raw(result: object) -> Iterator[tuple[str, Labels, float, Sequence[tuple[fl
         name, bound = labels.pop("__name__", ""), labels.pop("le", "+Inf")
         samples = series["values"] if "values" in series else [series["value"]]
         yield name, frozenset(labels.items()), float(bound), samples
-
-
-def _counter(text: object) -> float:
-    value = float(text) if isinstance(text, str) else math.nan
-    if not math.isfinite(value) or value < 0:
-        raise Nonsense(f"a counter cannot be {text!r}")
-    return value
 
 
 def steps(series: Series, *, before: Vector) -> Iterator[Step]:

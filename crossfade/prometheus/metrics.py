@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from crossfade.errors import Unreachable
 from crossfade.judge.evidence import Blind, Interval, Reading, Refused
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.plan.units import format_seconds
 from crossfade.prometheus import queries
 from crossfade.prometheus.asking import Asking, NoAnswer, Rejected
@@ -51,15 +52,17 @@ class PrometheusMetrics:
         except (NoAnswer, Nonsense) as error:
             return Blind(gate=f"requests of {route}", why=str(error))
 
-    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = INTERVAL_S) -> Sequence[Interval] | Blind:
+    def complete_intervals(
+        self, route: str, *, since_s: float, now_s: float, every_s: float = INTERVAL_S, measures: frozenset[Measure] = MEASURES
+    ) -> Sequence[Interval] | Blind:
         """Whole intervals from `since_s` on, each as long as `every_s` or a multiple where scrapes are missing; see `tiling`.
 
         None when no interval has ended since. At most about an hour of them: call again from the end of the last one until there is
         none. Called like that they are the same intervals whatever the times of the calls. Nothing is given while the newest sample is
-        stale, also of the time before; it comes when the router is scraped again.
+        stale, also of the time before; it comes when the router is scraped again. Histograms of other `measures` stay empty.
         """
         try:
-            samples, since_ms = PrometheusSamples(self._asking, route, self._target), to_ms(since_s)
+            samples, since_ms = PrometheusSamples(self._asking, route, self._target, measures), to_ms(since_s)
             until_ms = self._all_there_until(samples, to_ms(now_s))
             if until_ms <= since_ms:
                 return ()
@@ -130,7 +133,7 @@ class PrometheusMetrics:
             return Blind(gate=gate, why=str(error))
         return self.read(gate, promql)
 
-    def bounds(self, route: str, measure: queries.Measure) -> tuple[float, ...] | Blind:
+    def bounds(self, route: str, measure: Measure) -> tuple[float, ...] | Blind:
         """Upper bounds in milliseconds of the router's histogram, rising, without infinity.
 
         All routes have the same, so those of another one are as good while nobody has asked this one.

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal
 
+from crossfade.plan.gates import MEASURES, Measure
+
 REQUESTS: Final = "envoy_cf_requests"
-Measure = Literal["ttft", "duration"]
 BUCKETS: Final[Mapping[Measure, str]] = {"ttft": "envoy_cf_ttft_bucket", "duration": "envoy_cf_duration_bucket"}
 ROUTER_ALIVE: Final = "envoy_http_rds_update_attempt"
 """Always there while the router is scraped, also before the first request of a route; of other Envoys it says another prefix."""
@@ -82,15 +83,16 @@ def counters(route: str) -> str:
     return f'{{__name__=~"{names}",route=~{only_route},envoy_http_conn_manager_prefix=~{only_ours}}}'
 
 
-def evidence(route: str, target: str = "") -> tuple[str, str]:
+def evidence(route: str, target: str = "", measures: Collection[Measure] = MEASURES) -> tuple[str, str]:
     """Selectors of what is counted for a route, and of what is not kept by route: the sign of life, and what was mirrored to a target.
 
     Mirrored requests are counted per target, so routes that share a target share its shadow; `target` names a further one. They are two,
     because one selector for both would have to match series without the label `route`, and for that Prometheus looks at every series
     there is: with a thousand routes a tenth of a second each time.
     """
-    of_route = f'{{__name__=~"{"|".join((REQUESTS, *BUCKETS.values()))}",route={_quoted(route)}}}'
-    names = "|".join((ROUTER_ALIVE, SHADOW_REQUESTS, SHADOW_BUCKETS))
+    timed = [name for measure, name in BUCKETS.items() if measure in measures]
+    of_route = f'{{__name__=~"{"|".join((REQUESTS, *timed))}",route={_quoted(route)}}}'
+    names = "|".join((ROUTER_ALIVE, SHADOW_REQUESTS, *([SHADOW_BUCKETS] if "duration" in measures else [])))
     labels = {"envoy_http_conn_manager_prefix": _ROUTER_PREFIX, "envoy_cluster_name": re.escape(shadow_cluster(target))}
     only = ",".join(f"{label}=~{_quoted(f'{value}|')}" for label, value in labels.items())
     return of_route, f'{{__name__=~"{names}",{only}}}'

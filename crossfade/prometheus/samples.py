@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.prometheus import queries
 from crossfade.prometheus.asking import Asking
 from crossfade.prometheus.increase import Nonsense, Series, read_series
@@ -54,6 +55,7 @@ class PrometheusSamples:
     asking: Asking
     route: str
     target: str = ""
+    measures: frozenset[Measure] = MEASURES
 
     def alive(self, from_ms: int, until_ms: int) -> Sequence[Series]:
         """One sample for each successful scrape."""
@@ -61,14 +63,14 @@ class PrometheusSamples:
 
     def span(self, from_ms: int, until_ms: int) -> Sequence[Series]:
         """The sign of life and everything that is counted."""
-        of_route, of_all = queries.evidence(self.route, self.target)
+        of_route, of_all = queries.evidence(self.route, self.target, self.measures)
         return [*self._range(of_route, from_ms, until_ms), *self._range(of_all, from_ms, until_ms)]
 
     def last(self, at_ms: int, back_ms: int) -> Sequence[Series]:
         """The newest value of each series."""
         return [
             one
-            for selector in queries.evidence(self.route, self.target)
+            for selector in queries.evidence(self.route, self.target, self.measures)
             for one in self._ask(queries.last(selector, back_ms / 1000), at_ms)
         ]
 

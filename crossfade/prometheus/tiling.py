@@ -64,19 +64,27 @@ def tile(samples: Samples, *, since_ms: int, until_ms: int, every_ms: int, hando
     lines = (until_ms - since_ms) // every_ms
     if lines < 1:  # whoever comes right after another call has nothing to ask for
         return []
-    tiling = _Tiling(samples, since_ms, every_ms, handover_ms)
     per_chunk = max(1, _CHUNK_MS // every_ms)
-    for first in range(0, lines, per_chunk):
+    # most calls end with their first chunk, so it is asked for together with the cell before it: one answer with both
+    found = samples.span(since_ms - every_ms, since_ms + min(per_chunk, lines) * every_ms)
+    tiling = _Tiling(samples, since_ms, every_ms, handover_ms, _some(one.until(since_ms / 1000) for one in found))
+    tiling.count(since_ms, _some(one.after(since_ms / 1000) for one in found))
+    for first in range(per_chunk, lines, per_chunk):
         if len(tiling.intervals) >= _MOST_AT_ONCE:
             break
-        tiling.count(since_ms + first * every_ms, since_ms + min(first + per_chunk, lines) * every_ms)
+        from_ms = since_ms + first * every_ms
+        tiling.count(from_ms, samples.span(from_ms, since_ms + min(first + per_chunk, lines) * every_ms))
     return tiling.intervals
+
+
+def _some(found: Iterable[Series]) -> list[Series]:
+    return [series for series in found if series.samples]
 
 
 class _Tiling:
     """Intervals while they are being counted, chunk after chunk. Keeps of each series only its newest value."""
 
-    def __init__(self, samples: Samples, since_ms: int, every_ms: int, handover_ms: int) -> None:
+    def __init__(self, samples: Samples, since_ms: int, every_ms: int, handover_ms: int, before: Sequence[Series]) -> None:
         self.intervals: list[Interval] = []
         self._samples = samples
         self._every_ms = every_ms
@@ -86,12 +94,12 @@ class _Tiling:
         self._values: dict[tuple[str, Labels], Vector] = {}
         self._scraped: set[Endpoint] = set()  # processes whose series are all in _values
         self._looked_for: set[Endpoint] = set()
-        self._begins_in_a_gap = not samples.alive(since_ms - every_ms, since_ms)
-        self._remember(samples.last(since_ms, RECENT_MS))
+        self._begins_in_a_gap = all(series.name != ROUTER_ALIVE for series in before)
+        # a scrape has all series of its process, so what it lacks did not exist
+        self._remember(samples.last(since_ms, RECENT_MS) if self._begins_in_a_gap else before)
 
-    def count(self, from_ms: int, until_ms: int) -> None:
-        """Count the cells between two lines of the grid."""
-        found = self._samples.span(from_ms, until_ms)
+    def count(self, from_ms: int, found: Sequence[Series]) -> None:
+        """Count the cells of the grid from there on to the end of these samples."""
         scrapes = _scrapes(found)
         if not scrapes:
             return
@@ -103,7 +111,7 @@ class _Tiling:
                     tallies[self._line_after(step.at_s, from_ms)].add(series, step)
         cuts = {self._line_after(at_s, from_ms) for times in scrapes.values() for at_s in times}
         for line_ms in sorted(cuts | tallies.keys()):
-            self._pending.merge(tallies[line_ms])
+            self._pending = self._pending.merged(tallies[line_ms])
             if line_ms in cuts:
                 self.intervals.append(self._pending.interval(self._cut_ms / 1000, line_ms / 1000))
                 self._cut_ms, self._pending = line_ms, Tallies()

@@ -11,10 +11,10 @@ from crossfade.judge.evidence import Blind, Evidence, Interval
 from crossfade.judge.gate import judge
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision, Verdict
-from crossfade.plan.gates import Boundary, Gate, PromqlGate
+from crossfade.plan.gates import MEASURES, Boundary, Gate, LatencyGate, Measure, PromqlGate, latency_name
 from crossfade.ports import Metrics
 from crossfade.ramp.logbook import Desk, Ruling
-from crossfade.ramp.rulebook import MEMORY, Opened, digest_of, opened, rules_of
+from crossfade.ramp.rulebook import MEMORY, Opened, digest_of, opened
 from crossfade.rollout.names import route_name
 from crossfade.rollout.routes import FULL_BP
 from crossfade.rollout.state import MigrationState
@@ -46,13 +46,16 @@ def rule(desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
     Verdict and memory are stored in one transaction, before anybody acts: whoever is killed in between repeats the same verdict
     from the same memory. Raises StaleWriter when another run has moved the migration meanwhile.
     """
-    rules, digest = rules_of(desk, state)
-    before = opened(desk, state, rules, counts=boundary in SEES_TRAFFIC)
+    return rule_from(opened(desk, state, counts=boundary in SEES_TRAFFIC), desk, state, boundary)
+
+
+def rule_from(before: Opened, desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
+    """As `rule`, by rules and memory that were opened just now."""
     evidence = _gather(desk, state, boundary, before)
-    judged = judge(rules, before.memory, evidence)
+    judged = judge(before.rules, before.memory, evidence)
     after = judged.state.model_dump_json()
     ruling = Ruling(
-        rules=digest,
+        rules=before.digest,
         key=before.memory.key,
         since_s=before.since_s,
         halvings=before.halvings,
@@ -116,14 +119,27 @@ def _counted(desk: Desk, state: MigrationState, boundary: Boundary, memory: Judg
     if state.share_bp == 0:
         seen = desk.metrics.complete_intervals(route, since_s=now_s - _GLANCE * every_s, now_s=now_s, every_s=every_s)
         return seen if isinstance(seen, Blind) else ()
-    return count_since(desk.metrics, route, since_s=max(memory.until_s, state.share_since_s), now_s=now_s, every_s=every_s)
+    since_s, measures = max(memory.until_s, state.share_since_s), measures_of(desk.plan.gates)
+    return count_since(desk.metrics, route, since_s=since_s, now_s=now_s, every_s=every_s, measures=measures)
 
 
-def count_since(metrics: Metrics, route: str, *, since_s: float, now_s: float, every_s: float) -> Sequence[Interval] | Blind:
-    """All whole intervals since then, however long ago. Blindness on the way blinds the whole: the next call begins there again."""
+def count_since(
+    metrics: Metrics, route: str, *, since_s: float, now_s: float, every_s: float, measures: frozenset[Measure] = MEASURES
+) -> Sequence[Interval] | Blind:
+    """All whole intervals since then, however long ago. Blindness on the way blinds the whole: the next call begins there again.
+
+    Prometheus is asked at least once, also when no interval can have ended since: whether it can be read matters as well.
+    """
     found: list[Interval] = []
-    while True:
-        more = metrics.complete_intervals(route, since_s=found[-1].end_s if found else since_s, now_s=now_s, every_s=every_s)
+    while not found or now_s - since_s >= every_s:
+        more = metrics.complete_intervals(route, since_s=since_s, now_s=now_s, every_s=every_s, measures=measures)
         if isinstance(more, Blind) or not more:
             return more if isinstance(more, Blind) else found
         found += more
+        since_s = more[-1].end_s
+    return found
+
+
+def measures_of(gates: Mapping[str, Gate]) -> frozenset[Measure]:
+    """The latencies that some gate counts. No other histogram is asked for: each of them is a hundred series and more of a route."""
+    return frozenset(latency_name(name)[0] for name, gate in gates.items() if isinstance(gate, LatencyGate))

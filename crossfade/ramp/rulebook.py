@@ -36,8 +36,10 @@ class Opening(BaseModel):
 
 @dataclass(frozen=True)
 class Opened:
-    """The judge's memory to go on from. `restarted` says that the target was started anew since the last ruling of this attempt."""
+    """Rules, and the judge's memory to go on from. `restarted`: the target was started anew since the last ruling of this attempt."""
 
+    rules: Rules
+    digest: str
     memory: JudgeState
     since_s: float
     halvings: int
@@ -65,12 +67,13 @@ def _baseline(desk: Desk, state: MigrationState) -> Baseline:
     return Baseline.none()
 
 
-def opened(desk: Desk, state: MigrationState, rules: Rules, *, counts: bool) -> Opened:
-    """The memory to go on with, or a new one: of a new attempt, or of a target that was started anew.
+def opened(desk: Desk, state: MigrationState, *, counts: bool) -> Opened:
+    """What the next ruling judges by. The memory is a new one in a new attempt, or for a target that was started anew.
 
     Each new key begins from nothing and with half the error budget of the one before, so that trying again until it passes
     does not. `counts` says whether traffic is judged: only then the target's start matters.
     """
+    rules, digest = rules_of(desk, state)
     stored = desk.journal.recall(state.name, OPENING)
     last = Opening.model_validate_json(stored) if stored else None
     start = _target_start(desk) if counts else ""
@@ -79,7 +82,7 @@ def opened(desk: Desk, state: MigrationState, rules: Rules, *, counts: bool) -> 
         if not last.target_start and start:
             _remember(desk, state, last.model_copy(update={"target_start": start}))
         memory = JudgeState.model_validate_json(desk.journal.recall(state.name, MEMORY))
-        return Opened(memory, last.since_s, last.halvings, restarted=False)
+        return Opened(rules, digest, memory, last.since_s, last.halvings, restarted=False)
     begun = Opening(
         key=f"{state.attempt}@{start or 'unknown'}",
         attempt=state.attempt,
@@ -89,7 +92,7 @@ def opened(desk: Desk, state: MigrationState, rules: Rules, *, counts: bool) -> 
     )
     memory = begin(begun.key, judge=rules.judge, since_s=begun.since_s, halvings=begun.halvings)
     _remember(desk, state, begun, memory)
-    return Opened(memory, begun.since_s, begun.halvings, restarted=same_attempt)
+    return Opened(rules, digest, memory, begun.since_s, begun.halvings, restarted=same_attempt)
 
 
 def _remember(desk: Desk, state: MigrationState, opening: Opening, memory: JudgeState | None = None) -> None:

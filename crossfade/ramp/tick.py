@@ -9,13 +9,13 @@ from crossfade.errors import Tripped
 from crossfade.failpoints import reach
 from crossfade.judge.verdict import Decision
 from crossfade.plan.gates import Boundary
-from crossfade.ramp.gatekeeper import Ruled, rule
+from crossfade.ramp.gatekeeper import Ruled, rule_from
 from crossfade.ramp.logbook import Because, Desk
 from crossfade.ramp.moves import move_to_step
 from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
 from crossfade.ramp.rollback import roll_back
-from crossfade.ramp.rulebook import opened, rules_of
+from crossfade.ramp.rulebook import opened
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import FULL_BP
@@ -50,9 +50,10 @@ def tick(desk: Desk, migration: str) -> Ticked:
         state = desk.enter(state, Phase.CUT_OVER, "the router shows 100 % on the target")
     if state.phase not in (Phase.REHEARSED, Phase.RAMPING, Phase.CUT_OVER, Phase.SOAKING):
         return Ticked(state, "nothing", f"a migration that is {state.phase} has nothing to tick")
-    if state.share_bp > 0 and opened(desk, state, rules_of(desk, state)[0], counts=True).restarted:
+    before = opened(desk, state, counts=True)
+    if state.share_bp > 0 and before.restarted:
         return _begin_anew(desk, state)
-    ruled = rule(desk, state, boundary_of(desk, state))
+    ruled = rule_from(before, desk, state, boundary_of(desk, state))
     reach("after-decision")
     if ruled.verdict.decision is Decision.ROLL_BACK:
         back = roll_back(desk, migration, why=ruled.verdict.reason, by="judge")

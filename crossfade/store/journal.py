@@ -18,8 +18,8 @@ from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
 from crossfade.store.chain import Broken, Link, Whole, check
 from crossfade.store.database import WAIT_S, Database, postgresql, sqlite
-from crossfade.store.rows import append, as_entry, changed_migration, chosen, new_migration
-from crossfade.store.schema import entries, memories, migrations, plans
+from crossfade.store.rows import RECALLED, STATE, append, as_entry, changed_migration, chosen, new_migration
+from crossfade.store.schema import entries, migrations, plans
 from crossfade.store.versions import bring_up_to_date
 
 _PAGE = 200
@@ -47,7 +47,7 @@ class SqlJournal:
         with self._database.writing() as connection:
             if not connection.execute(select(plans.c.digest).where(plans.c.digest == state.plan_digest)).scalar():
                 connection.execute(insert(plans).values(digest=state.plan_digest, text=plan_text))
-            row = connection.execute(select(migrations.c.state).where(migrations.c.name == state.name)).scalar()
+            row = connection.execute(STATE, {"name": state.name}).scalar()
             if row is None:
                 first = state.model_copy(update={"version": 1})
                 connection.execute(new_migration(first))
@@ -62,17 +62,17 @@ class SqlJournal:
                     raise UserError(f"{state.name} has finished. For another migration give the plan another name:.")
                 fresh = before.with_new_attempt(state.plan_digest, now_s=state.phase_since_s, because=state.because)
                 first = fresh.model_copy(update={"version": before.version + 1})
-                connection.execute(changed_migration(first, before.version, first.phase_since_s))
+                connection.execute(*changed_migration(first, before.version, first.phase_since_s))
             append(connection, Entry(first.name, first.attempt, first.phase_since_s, "plan", state.plan_digest, first.model_dump_json()))
         return first
 
     def state(self, name: str) -> MigrationState:
         """The newest state; raises UnknownMigration naming those there are."""
         with self._database.reading() as connection:
-            row = connection.execute(select(migrations.c.state).where(migrations.c.name == name)).scalar()
-            known = connection.execute(select(migrations.c.name).order_by(migrations.c.name)).scalars().all()
-        if row is None:
-            raise UnknownMigration(f"no migration is called {name!r}. Known: {', '.join(known) or 'none yet'}.")
+            row = connection.execute(STATE, {"name": name}).scalar()
+            if row is None:
+                known = connection.execute(select(migrations.c.name).order_by(migrations.c.name)).scalars().all()
+                raise UnknownMigration(f"no migration is called {name!r}. Known: {', '.join(known) or 'none yet'}.")
         return MigrationState.model_validate_json(row)
 
     def states(self) -> Sequence[MigrationState]:
@@ -94,7 +94,7 @@ class SqlJournal:
         """Store `state`, `entry` and `memory` together; raises StaleWriter when the migration was moved since `state` was read."""
         with self._database.writing() as connection:
             moved = state.model_copy(update={"version": state.version + 1})
-            if connection.execute(changed_migration(moved, state.version, entry.at_s)).rowcount != 1:
+            if connection.execute(*changed_migration(moved, state.version, entry.at_s)).rowcount != 1:
                 raise StaleWriter(
                     f"{state.name} was moved by somebody else since version {state.version} was read. Read it again and decide afresh."
                 )
@@ -113,16 +113,16 @@ class SqlJournal:
     def recall(self, name: str, key: str) -> str:
         """What was last remembered of a migration under `key`; empty when nothing was."""
         with self._database.reading() as connection:
-            found = select(memories.c.text).where((memories.c.migration == name) & (memories.c.key == key))
-            return str(connection.execute(found).scalar() or "")
+            return str(connection.execute(RECALLED, {"name": name, "key": key}).scalar() or "")
 
     def entries(
         self, name: str, *, kind: EntryKind | None = None, subject: str | None = None, attempt: int | None = None, newest: int = 0
     ) -> Sequence[Entry]:
         """What was recorded of a migration, oldest first, of one kind, subject or attempt if given; `newest` = n gives the n last."""
-        found = chosen(name, kind=kind, subject=subject, attempt=attempt).order_by(entries.c.id.desc())
+        wanted = {"name": name, "kind": kind, "subject": subject, "attempt": attempt, "newest": newest if newest > 0 else None}
+        given = {key: value for key, value in wanted.items() if value is not None}
         with self._database.reading() as connection:
-            rows = connection.execute(found.limit(newest) if newest > 0 else found).all()
+            rows = connection.execute(chosen(frozenset(given)), given).all()
         return [as_entry(row) for row in reversed(rows)]
 
     def walk(self, name: str) -> Iterator[Entry]:

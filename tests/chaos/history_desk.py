@@ -21,6 +21,7 @@ from crossfade.envoy.recovery import settle
 from crossfade.errors import CrossfadeError, StaleWriter, Tripped
 from crossfade.failpoints import reach
 from crossfade.judge.evidence import Blind, Counts, Interval, Reading
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.plan.load import parse_plan
 from crossfade.ports import Applied, Entry, NotReady, Ready, Unwatched, Watching
 from crossfade.ramp import orders
@@ -116,7 +117,9 @@ class World:
     def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
         return self.complete_intervals(route, since_s=since_s, now_s=now_s)
 
-    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:
+    def complete_intervals(
+        self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES
+    ) -> Sequence[Interval] | Blind:
         if self.answers == "unseen":
             return Blind(gate="requests", why="Prometheus does not answer")
         number = 0 if self.answers == "silent" else 500

@@ -12,6 +12,7 @@ from crossfade.envoy.router import EnvoyRouter
 from crossfade.envoy.stack import Stack
 from crossfade.home import Home
 from crossfade.judge.evidence import Blind, Counts, Histogram, Interval, Reading
+from crossfade.plan.gates import MEASURES, Measure
 from crossfade.plan.load import parse_plan
 from crossfade.ports import NotReady, Ready, Unwatched, Watching
 from crossfade.processes import Program
@@ -60,7 +61,9 @@ class Given:
     def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
         return self.complete_intervals(route, since_s=since_s, now_s=now_s)
 
-    def complete_intervals(self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0) -> Sequence[Interval] | Blind:
+    def complete_intervals(
+        self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES
+    ) -> Sequence[Interval] | Blind:
         if isinstance(self.each, Blind) or self.each is None:
             return self.each or ()
         whole = int((now_s - since_s) / every_s + 1e-9)
