@@ -78,8 +78,8 @@ class Router(Protocol):
 class Metrics(Protocol):
     """Evidence out of Prometheus. Blindness is a value, never an exception."""
 
-    def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
-        """Counts of a route per engine between `since_s` and the newest complete sample, oldest first."""
+    def intervals(self, route: str, *, since_s: float, now_s: float, measures: frozenset[Measure] = MEASURES) -> Sequence[Interval] | Blind:
+        """Counts of a route per engine between `since_s` and the newest complete sample, oldest first. Histograms of `measures` only."""
 
     def read(self, gate: str, promql: str) -> Reading | Blind:
         """One number, or why there is none."""

@@ -130,9 +130,9 @@ class SharedMetrics:
                 answer.found, answer.at_s = self._metrics.read(gate, promql), self._clock.now_s()
             return answer.found.model_copy(update={"gate": gate})
 
-    def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
+    def intervals(self, route: str, *, since_s: float, now_s: float, measures: frozenset[Measure] = MEASURES) -> Sequence[Interval] | Blind:
         """As `PrometheusMetrics.intervals`."""
-        return self._metrics.intervals(route, since_s=since_s, now_s=now_s)
+        return self._metrics.intervals(route, since_s=since_s, now_s=now_s, measures=measures)
 
     def complete_intervals(
         self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES

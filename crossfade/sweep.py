@@ -49,13 +49,17 @@ Became = Did | Literal["skipped", "failed"]
 
 @dataclass(frozen=True)
 class Swept:
-    """What one tick of a sweep did. `skipped` moved nothing because another run was quicker; `failed` says in `reason` what to mend."""
+    """What one tick of a sweep did. `skipped` moved nothing because another run was quicker; `failed` says in `reason` what to mend.
+
+    `tell` is what a person should hear of now, as `Ticked` has it.
+    """
 
     attempt: Attempt
     became: Became
     reason: str
     share_bp: int
     ended: bool = False
+    tell: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def _ticked(shared: Shared, state: MigrationState) -> Swept:
     except Exception as error:  # also a bug of ours: it must not keep 999 others from their tick
         return _failed(state, error)
     after = ticked.state
-    return Swept(Attempt(after.name, after.attempt), ticked.did, ticked.reason, after.share_bp, after.ended)
+    return Swept(Attempt(after.name, after.attempt), ticked.did, ticked.reason, after.share_bp, after.ended, ticked.tell)
 
 
 def _failed(state: MigrationState, error: Exception) -> Swept:

@@ -13,6 +13,8 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 
 from crossfade.errors import UserError
+from crossfade.rollout.state import Attempt
+from crossfade.wiring import open_bench
 
 
 @task(name="notify", persist_result=False)
@@ -26,6 +28,13 @@ def notify(blocks: Iterable[str], subject: str, body: str) -> list[str]:
         except Exception as error:  # a chat that is down must not fail a rollback
             get_run_logger().warning("nobody was told through %r: %s: %s", name, type(error).__name__, error)
     return told
+
+
+def ask_a_person(attempt: Attempt, told: str) -> None:
+    """Send what a tick wants a person to hear to the blocks in `notify:` of its plan; nothing where it wants nothing."""
+    blocks = open_bench(attempt.migration).plan.notify if told else ()
+    if blocks:
+        notify(blocks, f"Crossfade: {attempt.migration} needs a person", f"{attempt}: {told}")
 
 
 def _send(block: NotificationBlock, subject: str, body: str) -> None:

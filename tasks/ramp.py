@@ -10,7 +10,7 @@ from crossfade.ramp.tick import tick as tick_once
 from crossfade.rollout.state import Attempt
 from crossfade.wiring import open_bench
 from tasks.artifacts import publish, ruling
-from tasks.notify import notify
+from tasks.notify import ask_a_person
 from tasks.quiet import quiet_task
 from tasks.stage import still_on
 
@@ -24,7 +24,6 @@ def tick(attempt: Attempt) -> Ticked:
     ticked = tick_once(bench.desk, attempt.migration)
     head = f"# {attempt}: {ticked.did}, {format_share(ticked.state.share_bp)} on the target\n\n{ticked.reason}\n\n"
     publish(attempt.migration, "tick", head + (ruling(ticked.ruled) if ticked.ruled else ""), f"{ticked.did}: {ticked.reason}")
-    if ticked.tell and bench.plan.notify:
-        notify(bench.plan.notify, f"Crossfade: {attempt.migration} needs a person", f"{attempt}: {ticked.tell}")
+    ask_a_person(attempt, ticked.tell)
     get_run_logger().info("%s %s: %s", format_share(ticked.state.share_bp), ticked.did, ticked.reason)
     return ticked

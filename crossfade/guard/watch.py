@@ -20,6 +20,7 @@ from crossfade.guard.watchlist import Unknown, Watched, Watchlist
 from crossfade.home import Home
 from crossfade.judge.breach import Breach, hard_breach
 from crossfade.judge.evidence import Blind, Interval
+from crossfade.plan.gates import Measure
 from crossfade.plan.model import PrometheusPlan
 from crossfade.ports import Clock, Metrics, Router
 from crossfade.rollout.names import is_rehearsal
@@ -30,6 +31,9 @@ _SETTLE_S = 3.0
 """How late a request may be counted: the router flushes and Prometheus scrapes, each once a second in the lab."""
 
 _ROUTE_FOLDER = "(route folder)"
+
+_MEASURES: frozenset[Measure] = frozenset({"ttft"})
+"""What a hard breach counts beside failures: a question a second should ask for no more."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Guard:
         since_s = max(now_s - watched.guard.window, self._latched_at.get(route.name, 0.0) + _SETTLE_S)
         if since_s >= now_s:
             return ()
-        found = self._metrics[watched.prometheus].intervals(route.name, since_s=since_s, now_s=now_s)
+        found = self._metrics[watched.prometheus].intervals(route.name, since_s=since_s, now_s=now_s, measures=_MEASURES)
         return found if isinstance(found, Blind) else tuple(found)
 
     def _bring_back(self, name: str, watched: Watched, found: tuple[Interval, ...], breach: Breach) -> None:

@@ -41,14 +41,14 @@ class PrometheusMetrics:
         self._stale_after_s = stale_after_s
         self._target = target
 
-    def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
+    def intervals(self, route: str, *, since_s: float, now_s: float, measures: frozenset[Measure] = MEASURES) -> Sequence[Interval] | Blind:
         """What was counted after `since_s` up to the newest sample, in intervals of 15 s or what the span allows.
 
         A route nobody used has intervals of zeros as long as the router is being scraped; none at all means that no sample has come
         since, and that the one before is still fresh.
         """
         try:
-            return self._intervals(route, since_s, now_s)
+            return self._intervals(route, since_s, now_s, measures)
         except (NoAnswer, Nonsense) as error:
             return Blind(gate=f"requests of {route}", why=str(error))
 
@@ -149,15 +149,16 @@ class PrometheusMetrics:
             return Blind(gate=gate, why=str(error))
         return Blind(gate=gate, why="the router has timed no request yet, of any route; send it one and ask again a few seconds later")
 
-    def _intervals(self, route: str, since_s: float, now_s: float) -> Sequence[Interval]:
-        selector = queries.counters(route)
+    def _intervals(self, route: str, since_s: float, now_s: float, measures: frozenset[Measure]) -> Sequence[Interval]:
+        of_route, _ = queries.evidence(route, measures=measures)
         # back to what still counts as fresh: a span shorter than the scrape interval may hold no sample, and that is not blindness
-        seen = _joined(self._chunks(selector, min(since_s, now_s - self._stale_after_s), now_s))
+        from_s = min(since_s, now_s - self._stale_after_s)
+        seen = _joined(series for selector in (queries.sign_of_life(), of_route) for series in self._chunks(selector, from_s, now_s))
         until_s = self._newest(seen, now_s)
         if until_s <= since_s:
             return ()
         counted = [later for series in seen if series.name != queries.ROUTER_ALIVE and (later := series.after(since_s)).samples]
-        before = read_series(self._asking.ask(queries.last(selector, _LOOK_BACK_S), at_s=since_s))
+        before = read_series(self._asking.ask(queries.last(of_route, _LOOK_BACK_S), at_s=since_s))
         known = {(series.name, series.labels): series.samples[-1][1] for series in before}
         starts = self._starts(counted, known, since_s, now_s)
         return into_intervals(

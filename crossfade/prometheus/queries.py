@@ -3,7 +3,7 @@
 Requests are labelled by whose share they belonged to (`intended`) and by who answered (`engine`). A request meant for the
 target that the source answered is a failure of the target, although its client saw a 200.
 
-What decides is counted from raw samples (`counters`, then `crossfade.prometheus.increase`); the queries further down extrapolate to
+What decides is counted from raw samples (`evidence`, then `crossfade.prometheus.increase`); the queries further down extrapolate to
 the edges of their window, see nothing of a series' first value, and are for people to look at.
 """
 
@@ -73,14 +73,6 @@ def fate(arm: Arm, engine: str, code: str, flags: str) -> Fate:
     if engine == NOBODY:
         return "left_out" if code.startswith("4") else "failed"
     return "answered" if engine == ENGINE[arm] else "failed"
-
-
-def counters(route: str) -> str:
-    """Selector of every raw series the judge counts for a route, and of the router's sign of life."""
-    names = "|".join((REQUESTS, *BUCKETS.values(), ROUTER_ALIVE))
-    # an alternative that matches nothing keeps series that lack the label: the sign of life has no route
-    only_route, only_ours = _quoted(f"{re.escape(route)}|"), _quoted(f"{_ROUTER_PREFIX}|")
-    return f'{{__name__=~"{names}",route=~{only_route},envoy_http_conn_manager_prefix=~{only_ours}}}'
 
 
 def evidence(route: str, target: str = "", measures: Collection[Measure] = MEASURES) -> tuple[str, str]:

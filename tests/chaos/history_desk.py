@@ -114,8 +114,8 @@ class World:
     def sleep(self, seconds: float) -> None:
         raise NotImplementedError
 
-    def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
-        return self.complete_intervals(route, since_s=since_s, now_s=now_s)
+    def intervals(self, route: str, *, since_s: float, now_s: float, measures: frozenset[Measure] = MEASURES) -> Sequence[Interval] | Blind:
+        return self.complete_intervals(route, since_s=since_s, now_s=now_s, measures=measures)
 
     def complete_intervals(
         self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES

@@ -60,11 +60,11 @@ class Stand:
         self.prefect, self.router = PrefectApi(self.lab.prefect_api), EnvoyRouter(self.lab.home.router)
         self.journal = SqlJournal(self.lab.home.journal)
 
-    def rehearsed(self, name: str, *, more: str = "") -> str:
+    def rehearsed(self, name: str, *, more: str = "", ramp: str = "") -> str:
         """A migration ready to ramp: route at share 0, its deployment there with a schedule that is off.
 
         Its first step is 10 % and asks for no evidence."""
-        lines = self.plan_text.replace("name: demo", f"name: {name}").replace("every: 5s", "every: 60s").splitlines(keepends=True)
+        lines = self.plan_text.replace("name: demo", f"name: {name}").replace("every: 5s", f"{ramp}every: 60s").splitlines(keepends=True)
         text = "".join(line for line in lines if not line.startswith(_OF_THE_TARGET)) + more
         source = parse_plan(text, origin="test", folder=self.lab.folder)
         [migration] = source.plan.migration_names()

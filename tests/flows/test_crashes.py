@@ -18,8 +18,9 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from crossfade import processes
 from crossfade.lab.stack import Lab
+from crossfade.ports import Entry
 from crossfade.rollout.phases import Phase
-from crossfade.rollout.state import Attempt
+from crossfade.rollout.state import Attempt, MigrationState
 from tasks.schedule import schedule_ramp, stop_schedule
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_routes")]
@@ -102,18 +103,38 @@ def test_a_tick_overtaken_while_it_stood_still_decides_nothing(lab: Lab, stand: 
     assert stand.shares(name) == [1000]
 
 
-def test_one_sweep_ticks_what_is_due_stops_what_has_ended_and_tells_of_both(stand: Stand, artifacts: Callable[[str], str]) -> None:
+def test_one_sweep_ticks_what_is_due_stops_what_has_ended_asks_a_person_and_tells_of_all(
+    stand: Stand, artifacts: Callable[[str], str], told: Callable[[], list[str]]
+) -> None:
     ready, ill = stand.rehearsed("ready"), stand.rehearsed("sick")
+    asks = stand.rehearsed("asks", more="notify: [custom-webhook/crossfade-test]\n", ramp="approve_before: [10%], ")
     stand.router.trip("sick.lab-latest", why="a breach", by="guard", at_s=time.time())
     assert stand.ended(stand.prefect.start("sweep/sweep", {})).ended
     assert (stand.shares(ready), stand.in_force(ill)) == ([1000], 0)
     assert stand.journal.state(ill).phase is Phase.ROLLED_BACK
     assert stand.deployment(ill)["paused"]
     assert not stand.deployment(ready)["paused"]
-    told = artifacts("sweep")
-    assert "ready/lab-latest attempt 1 | moved | 10%" in told
-    assert "sick/lab-latest attempt 1 | rolled back | 0%" in told
+    table = artifacts("sweep")
+    assert "ready/lab-latest attempt 1 | moved | 10%" in table
+    assert "sick/lab-latest attempt 1 | rolled back | 0%" in table
+    assert stand.shares(asks) == []
+    assert any("asks/lab-latest needs a person" in one and "approv" in one for one in told())
     assert "a breach" in artifacts("sick-lab-latest-report")
+
+
+def test_one_migration_that_cannot_be_reconciled_is_told_of_after_all_others_were(stand: Stand) -> None:
+    low, odd = stand.rehearsed("low"), "odd/model"
+    table = stand.router.table()
+    stand.router.apply(table.route("low.lab-latest").model_copy(update={"share_bp": 1000}), expect=table.generation)
+    now_s = time.time()
+    begun = stand.journal.begin(MigrationState(name=odd, plan_digest="of odd", phase_since_s=now_s, share_since_s=now_s), "name: [")
+    try:
+        run = stand.ended(stand.prefect.start("reconcile/reconcile", {}))
+        assert (run.state, "odd/model: plan of odd/model" in run.message) == ("FAILED", True), run.message
+        assert stand.in_force(low) == 0
+    finally:
+        gone = begun.model_copy(update={"phase": Phase.ROLLED_BACK})
+        stand.journal.move(gone, Entry(odd, 1, now_s, "note", "set by a test", '{"why": "test"}'))
 
 
 def test_a_ramp_that_begins_while_a_sweep_is_scheduled_gets_no_active_schedule_of_its_own(lab: Lab, stand: Stand) -> None:

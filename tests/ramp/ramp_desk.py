@@ -58,8 +58,8 @@ class Given:
     each: Interval | Blind | None = None
     readings: dict[str, float] = field(default_factory=lambda: {"kv_cache": 0.1, "target_started": 500.0})
 
-    def intervals(self, route: str, *, since_s: float, now_s: float) -> Sequence[Interval] | Blind:
-        return self.complete_intervals(route, since_s=since_s, now_s=now_s)
+    def intervals(self, route: str, *, since_s: float, now_s: float, measures: frozenset[Measure] = MEASURES) -> Sequence[Interval] | Blind:
+        return self.complete_intervals(route, since_s=since_s, now_s=now_s, measures=measures)
 
     def complete_intervals(
         self, route: str, *, since_s: float, now_s: float, every_s: float = 15.0, measures: frozenset[Measure] = MEASURES
