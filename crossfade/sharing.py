@@ -4,7 +4,7 @@
 |---|---|
 | one journal | every move is compare-and-swap, whoever sends it |
 | one route table, read again when its file or a latch has changed | `Router.apply` reads it under its lock, refuses a stale one |
-| one connection pool to each Prometheus; a reading of the same query is reused for a second | Prometheus itself scrapes no faster |
+| connections to each Prometheus; the router's sign of life, and a query's readings, are reused for a second | it scrapes no faster |
 | one client of each source | it keeps models warm, and remembers nothing |
 """
 
@@ -184,5 +184,6 @@ class Shared:
         return parse_plan(self.journal.plan_text(digest), origin=f"plan {digest[:12]}", folder=Path("/")).plan
 
     def _asked(self, prometheus: PrometheusPlan) -> SharedMetrics:
-        asked = PrometheusMetrics(prometheus.url, timeout_s=prometheus.timeout, stale_after_s=prometheus.stale_after)
+        timeout_s, stale_after_s = prometheus.timeout, prometheus.stale_after
+        asked = PrometheusMetrics(prometheus.url, timeout_s=timeout_s, stale_after_s=stale_after_s, reused_for_s=REUSED_FOR_S)
         return SharedMetrics(asked, self.clock)

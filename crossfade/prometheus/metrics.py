@@ -16,7 +16,7 @@ from crossfade.prometheus.increase import Labels, Nonsense, Series, Vector, from
 from crossfade.prometheus.numbers import NoData, one_number
 from crossfade.prometheus.probing import why_no_data
 from crossfade.prometheus.recording import record
-from crossfade.prometheus.samples import PrometheusSamples, Samples, to_ms
+from crossfade.prometheus.samples import Common, PrometheusSamples, Samples, to_ms
 from crossfade.prometheus.tiling import all_there_until, tile
 
 _CHUNK_S = 600.0
@@ -33,11 +33,12 @@ class PrometheusMetrics:
     """Evidence of the router's counters. Every way of not knowing comes back as Blind with its reason, nothing is raised.
 
     `timeout_s` bounds each question, `stale_after_s` the age of the newest sample: set it to a few scrape intervals. `target` names the
-    target whose shadow is counted, if it is not the router's own.
+    target whose shadow is counted, if it is not the router's own. What is the same for all routes may be `reused_for_s` old: 0 asks anew.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, stale_after_s: float, target: str = "") -> None:
+    def __init__(self, url: str, *, timeout_s: float, stale_after_s: float, target: str = "", reused_for_s: float = 0.0) -> None:
         self._asking = Asking(url, timeout_s=timeout_s)
+        self._common = Common(self._asking, target, reused_for_s=reused_for_s)
         self._stale_after_s = stale_after_s
         self._target = target
 
@@ -62,7 +63,7 @@ class PrometheusMetrics:
         stale, also of the time before; it comes when the router is scraped again. Histograms of other `measures` stay empty.
         """
         try:
-            samples, since_ms = PrometheusSamples(self._asking, route, self._target, measures), to_ms(since_s)
+            samples, since_ms = PrometheusSamples(self._asking, self._common, route, self._target, measures), to_ms(since_s)
             until_ms = self._all_there_until(samples, to_ms(now_s))
             if until_ms <= since_ms:
                 return ()
@@ -76,7 +77,7 @@ class PrometheusMetrics:
 
         `until_s` must lie at least `stale_after_s` in the past, or the last samples may be missing. Raises Unreachable.
         """
-        samples = PrometheusSamples(self._asking, route, self._target)
+        samples = PrometheusSamples(self._asking, self._common, route, self._target)
         try:
             return record(samples, route, since_s=since_s, until_s=until_s, handover_ms=to_ms(self._stale_after_s))
         except (NoAnswer, Nonsense) as error:

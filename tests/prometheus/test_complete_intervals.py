@@ -28,7 +28,7 @@ SAMPLES = 1700
 
 
 @pytest.fixture(scope="module")
-def past(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrometheusMetrics, float]]:
+def history(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, float]]:
     """Two hours and more, scraped every 5 s: 2 requests a scrape, a restart, a gap of ten minutes, and a second router for a while.
 
     Gives also when it began.
@@ -48,8 +48,14 @@ def past(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     samples = {**scraped_counts(first, "a"), **scraped_counts(second, "b")}
     write_blocks(promtool, folder / "prometheus-data" / "samples", samples)
     url = start_prometheus(binary, lab=folder, port=free_port(), targets=[], records=folder / "processes", logs=folder)
-    yield PrometheusMetrics(url, timeout_s=20, stale_after_s=15), began_s
+    yield url, began_s
     processes.stop_all(folder / "processes", deadline_s=5)
+
+
+@pytest.fixture(params=[0.0, 1.0], ids=["asked each time", "what routes share is reused"])
+def past(history: tuple[str, float], request: pytest.FixtureRequest) -> tuple[PrometheusMetrics, float]:
+    url, began_s = history
+    return PrometheusMetrics(url, timeout_s=20, stale_after_s=15, reused_for_s=request.param), began_s
 
 
 def asked(metrics: PrometheusMetrics, since_s: float, ticks: Sequence[float]) -> list[Interval]:
