@@ -140,7 +140,7 @@ class Stand:
 
     def deployment(self, migration: str) -> dict[str, Any]:
         reply = httpx.get(f"{self.lab.prefect_api}/deployments/name/{ramp_deployment(migration)}", timeout=20)
-        return reply.raise_for_status().json()
+        return dict(reply.raise_for_status().json())
 
     def shares(self, migration: str, kind: EntryKind = "outcome") -> list[int]:
         """The shares that were written down as in force, oldest first."""

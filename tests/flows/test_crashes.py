@@ -105,7 +105,7 @@ def test_a_ramp_whose_tick_and_worker_were_both_killed_ticks_again_without_a_per
     stand.deploy(name, every_s=5, active=True)  # from here on the schedule ticks, and nobody else
     try:
         stand.kill_worker(hung)
-        start_workers(lab)
+        start_workers(lab, ["crossfade"])
         assert stand.prefect.flow_run(hung).state == "RUNNING"
         reaper = Reaper(PrefectHttp(), shortest_s=2)
         until("the guard to free the place", 60, lambda: reaper.reap(mine=name.__eq__, now_s=time.time()))
