@@ -26,7 +26,7 @@ help:
 	@echo 'make demo-breach   the same, broken half way: shows the rollback'
 	@echo 'make test          everything that is checked (about 30 min; the first time 3 more)'
 	@echo 'make test-fast     the checks that need no engines (about 1 min)'
-	@echo 'make chaos         kills tick, guard, Prometheus and Envoy at every boundary of a tick; writes docs/chaos.md (about 5 min)'
+	@echo 'make chaos         kills every process at the boundaries of a tick; writes docs/chaos.md (about 15 min)'
 	@echo 'make lint          style, types and the direction of imports'
 	@echo 'make locks         resolve the pinned dependencies of every environment anew'
 	@echo 'make clean         remove .venv/ and .lab/'
@@ -72,6 +72,7 @@ test-fast: setup
 	@$(BIN)/pytest -m "not slow" $(AT_ONCE)
 
 chaos: setup
+	@$(BIN)/crossfade environment vllm
 	@$(BIN)/python tests/chaos/matrix.py --write docs/chaos.md
 
 lint: setup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,8 @@ from crossfade.errors import EngineDied, Unreachable
 from crossfade.home import CHECKOUT
 from crossfade.lab.stack import Lab, Say
 from crossfade.prefect_api import PrefectApi
+
+POOLS = ("crossfade", "gpu")
 
 _DEPLOY_S = 180
 
@@ -50,16 +53,16 @@ def make_pools(lab: Lab) -> None:
     """
     api = PrefectApi(lab.prefect_api)
     try:
-        for pool in ("crossfade", "gpu"):
+        for pool in POOLS:
             api.ensure_pool(pool)
         api.ensure_queue("crossfade", "urgent", priority=1)
     except Unreachable as error:
         raise Unreachable(f"the Prefect server took no work pools: {error} Its log is {_log(lab)}.") from None
 
 
-def start_workers(lab: Lab) -> None:
-    """One worker a pool. More would only fight for SQLite's lock."""
-    for pool in ("crossfade", "gpu"):
+def start_workers(lab: Lab, pools: Collection[str] = POOLS) -> None:
+    """One worker a pool, or find them running. More would only fight for SQLite's lock."""
+    for pool in pools:
         arguments = ("--pool", pool, "--type", "process", "--name", f"lab-{pool}")
         lab.start(f"worker-{pool}", sys.executable, "-m", "prefect", "worker", "start", *arguments)
 

@@ -29,9 +29,11 @@ from crossfade.envoy.router import EnvoyRouter
 from crossfade.envoy.stack import Stack
 from crossfade.guard.heartbeat import beat, my_heartbeat
 from crossfade.home import CHECKOUT, Home
+from crossfade.judge.evidence import Blind
 from crossfade.lab.prometheus import ScrapeTarget, prometheus_binary, start_prometheus, wait_until_scraping
 from crossfade.plan.load import parse_plan
 from crossfade.ports import Entry
+from crossfade.prometheus.metrics import PrometheusMetrics
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import ModelRoute, RouteTable
@@ -40,8 +42,8 @@ from crossfade.store.journal import SqlJournal
 from crossfade.wiring import Bench, open_bench
 
 STEPS_BP = (5000, 8000, 10_000)
-ENOUGH_S, ENOUGH = 11.0, 15
-"""Two whole intervals of evidence, and so many requests on the target prove it or condemn it."""
+INTERVAL_S, ENOUGH_S, ENOUGH = 5.0, 10.0, 15
+"""The plan's interval; so many seconds of whole intervals, and so many requests on the target in them prove it or condemn it."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +76,30 @@ class Case:
         return route_name(self.migration)
 
 
-def eventually(check: Callable[[], object], *, within_s: float = 20) -> None:
+def eventually(check: Callable[[], object], *, within_s: float = 20, every_s: float = 0.02) -> None:
     deadline = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < deadline, f"did not happen within {within_s} s"
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 class Stand:
     """Everything but the ticks."""
 
-    def __init__(self, root: Path, *, guarded: bool = False) -> None:
-        """`guarded` means that a real guard will run beside it."""
+    def __init__(self, root: Path, *, guarded: bool = False, target: str = "", every: str = "5s", ttft: str = "400ms") -> None:
+        """`guarded` means that a real guard will run beside it, `target` is the address of an engine that somebody else starts.
+
+        `every` and `ttft` are the plan's: how often its ticks are due, and the median wait for a first token that it allows.
+        """
         self.home = Home(root)
         self.cases: list[Case] = []
-        self._ticks = 0
+        self._ticks, self._real_target, self._every, self._ttft = 0, target, every, ttft
         self.source, self.target = Engine("source").start(), Engine("target").start()
         self.stack = Stack(
             listen=f"127.0.0.1:{free_port()}",
             metrics_listen=f"127.0.0.1:{free_port()}",
             source=self.source.address,
-            target=self.target.address,
+            target=target or self.target.address,
             folder=self.home.router,
         )
         self.router = EnvoyRouter(self.home.router)
@@ -104,8 +109,8 @@ class Stand:
         if not guarded:
             self._pulse.start()
 
-    def open(self, cases: list[Case]) -> None:
-        """Serve these migrations, and return once there is evidence of all of them."""
+    def open(self, cases: list[Case], users: type[Users] = Users) -> None:
+        """Serve these migrations; their users begin to ask, and from here on what they see is evidence."""
         self.cases = cases
         folder = RouteFolder(self.home.router)
         folder.prepare()
@@ -114,12 +119,17 @@ class Stand:
         self.start_envoy()
         self._port = free_port()
         self.start_prometheus()
-        self.users = Users(self.stack.listen, [case.model for case in cases])
-        self._seen_s = time.time()
+        self.users = users(self.stack.listen, [case.model for case in cases])
+        self.counts_from(time.time())
+
+    def counts_from(self, seen_s: float) -> None:
+        """What was seen before is no evidence of the migrations that begin from now on."""
+        self._seen_s = seen_s
 
     def start_prometheus(self) -> None:
         """Also after it was killed: it goes on with what it had written."""
         targets = [ScrapeTarget("crossfade-router", self.stack.metrics_listen, "/stats/prometheus")]
+        targets += [ScrapeTarget("vllm", self._real_target)] if self._real_target else []
         binary, lab = prometheus_binary(CHECKOUT / ".lab", print), self.home.root / "lab"
         self.prometheus = start_prometheus(
             binary, lab=lab, port=self._port, targets=targets, records=self.home.processes, logs=self.home.logs
@@ -146,14 +156,14 @@ class Stand:
             f"name: chaos\nsource: {{url: 'http://{self.source.address}'}}\n"
             f"models: [{{ollama: '{case.model}', huggingface: lab/model}}]\n"
             f"prometheus: {{url: '{self.prometheus}', timeout: 5s, stale_after: 60s}}\n"
-            "gates:\n  error_rate: {at_most: 50%}\n  ttft_p50: {at_most: 400ms}\n"
+            f"gates:\n  error_rate: {{at_most: 50%}}\n  ttft_p50: {{at_most: {self._ttft}}}\n"
             "  router_scraped: {promql: 'min(up{job=\"crossfade-router\"})', above: 0.5}\n"
-            "ramp: {every: 5s, hold: 5s, min_requests: 5, steps: [50%, 80%, 100%]}\n"
-            "judge: {interval: 5s, min_evidence: 10s, settle: 0s, blip: 0s}\n"
+            f"ramp: {{every: {self._every}, hold: 5s, min_requests: 5, steps: [50%, 80%, 100%]}}\n"
+            f"judge: {{interval: {INTERVAL_S:g}s, min_evidence: {ENOUGH_S:g}s, settle: 0s, blip: 0s}}\n"
             "soak: 10s\n"
         )
         if case.start.share_bp and not ready:
-            eventually(lambda: time.time() > self._seen_s + ENOUGH_S and self._counted(case.route) >= ENOUGH, within_s=60)
+            eventually(lambda: self._is_proven(case.route), within_s=90, every_s=0.3)
         digest = parse_plan(text, origin="chaos", folder=Path("/")).digest
         now_s, start = time.time(), case.start
         first = MigrationState(name=case.migration, plan_digest=digest, phase_since_s=self._seen_s, share_since_s=self._seen_s)
@@ -204,10 +214,18 @@ class Stand:
             dump = admin.get("/config_dump?resource=dynamic_route_configs").json()["configs"][0]["route_config"]
         return _weights(written, case.route), _weights(dump, case.route)
 
-    def _counted(self, route: str) -> int:
-        query = {"query": f'sum(envoy_cf_requests{{route="{route}",intended="target"}})'}
-        answer = httpx.get(f"{self.prometheus}/api/v1/query", params=query, trust_env=False).json()["data"]["result"]
-        return int(answer[0]["value"][1]) if answer else 0
+    def _is_proven(self, route: str) -> bool:
+        """Whether a tick would find enough, now and for some seconds: in whole intervals as the product counts them, the newest not quiet.
+
+        A series that has reached some value proves neither: Prometheus may scrape late, and at half of the traffic chance alone keeps a
+        target quiet for three intervals now and then, after which nothing rises.
+        """
+        metrics, now_s = PrometheusMetrics(self.prometheus, timeout_s=5, stale_after_s=60), time.time()
+        found = metrics.complete_intervals(route, since_s=self._seen_s, now_s=now_s, every_s=INTERVAL_S)
+        if isinstance(found, Blind) or not found or not found[-1].target.requests:
+            return False
+        seen = [one for one in found if one.target.requests]
+        return sum(one.end_s - one.start_s for one in seen) >= ENOUGH_S and sum(one.target.requests for one in seen) >= ENOUGH
 
     def _beat(self) -> None:
         """A guard's sign of life, without which nothing rises; what guards do is tested where they are."""

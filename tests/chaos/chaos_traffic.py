@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from http import HTTPStatus
+from typing import ClassVar
 
 from envoy_wire import Loop, Wire, WireEngine
 
@@ -47,6 +49,7 @@ class Users:
 
     def __init__(self, address: str, models: Sequence[str]) -> None:
         self.asked, self.failed = 0, list[str]()
+        self.cut = list[str]()  # after their first byte: whoever has begun to answer must finish
         self._address, self._stopping = address, asyncio.Event()
         self._loop = Loop()
         quick = [model for model in models if not model.startswith("slow")]
@@ -64,11 +67,39 @@ class Users:
         wire, rounds = Wire(self._address), 0
         while not self._stopping.is_set():
             for model in models:
-                answer = await wire.ask(model=model)
-                self.asked += 1
-                if answer.engine not in ("source", "target"):
-                    self.failed.append(f"{time.time():.3f} {model}: {answer.engine}")
+                await self._once(wire, model)
             rounds += 1
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._PAUSE_S if rounds > self._FIRST else 0.02)
         wire.close()
+
+    async def _once(self, wire: Wire, model: str) -> None:
+        answer = await wire.ask(model=model)
+        self.asked += 1
+        if answer.engine not in ("source", "target"):
+            self.failed.append(f"{time.time():.3f} {model}: {answer.engine}")
+
+
+class StreamingUsers(Users):
+    """Several for each model, who read answers token by token: a killed engine has some of them in the middle of one."""
+
+    _FIRST, _PAUSE_S, _EACH = 0, 0.3, 3
+    _ASKED: ClassVar[dict[str, object]] = {
+        "messages": [{"role": "user", "content": "What is 4+6?"}],
+        "max_tokens": 96,
+        "ignore_eos": True,
+        "stream": True,
+        "events": 8,  # for the source on bare sockets; vLLM does not know it
+    }
+
+    def __init__(self, address: str, models: Sequence[str]) -> None:
+        self._CONNECTIONS = self._EACH * len(models)
+        super().__init__(address, [*models] * self._EACH)
+
+    async def _once(self, wire: Wire, model: str) -> None:
+        answer = await wire.ask(model=model, **self._ASKED)
+        self.asked += 1
+        ended = b"[DONE]" in answer.body or b'"done": true' in answer.body
+        if answer.status != HTTPStatus.OK or not (answer.whole and ended):
+            what = self.cut if answer.status == HTTPStatus.OK and not answer.whole else self.failed
+            what.append(f"{time.time():.3f} {model}: {answer.status or 'no answer'} {answer.body[-80:]!r}")

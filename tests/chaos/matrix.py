@@ -1,173 +1,108 @@
-"""What `make chaos` runs: each process killed at each boundary of a rising tick, with users on the route; the table goes to docs/chaos.md.
+"""What `make chaos` runs: each process killed at the boundaries of a rising tick, with users on the route; the table goes to docs/chaos.md.
 
-    python tests/chaos/matrix.py [--write FILE]
+    python tests/chaos/matrix.py [--write FILE] [--only VICTIM,...] [--at BOUNDARY,...]
 
-Tick, guard, Prometheus and Envoy are real processes and die by SIGKILL; engines and users are on bare sockets. The tick stands still at
-the boundary while another process is killed, then goes on; what was killed is started again, and ticks follow until the step is done.
+Whatever is killed is a real process and dies by SIGKILL. The tick stands still at the boundary while another process is killed, then
+goes on; what was killed is started again, and ticks follow until the step is done.
+
+| killed | the tick is | the engines are |
+|---|---|---|
+| envoy, tick, guard, prometheus | a process of its own | on bare sockets |
+| prefect server, worker | a run of the ramp's deployment | on bare sockets |
+| vllm | a process of its own | vLLM, and a source on a bare socket |
+
+Everything takes about 15 minutes; `--only` measures some victims, and what FILE has of the others stays.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 sys.path.append(str(Path(__file__).parents[1] / "envoy"))
+sys.path.append(str(Path(__file__).parents[1] / "flows"))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from chaos_cases import KILLS
-from chaos_checks import agree, nothing_is_lost_or_doubled
-from chaos_forked import ForkedTick
-from chaos_stand import STEPS_BP, Case, Stand, Start, eventually
+import chaos_prefect
+import chaos_vllm
+from chaos_kills import EVERY_BOUNDARY, Chaos, Outcome, bare, cases_of
+from chaos_table import merged
 from rows import machine
 
 from crossfade import processes
-from crossfade.envoy.process import NAME as ENVOY
-from crossfade.guard.heartbeat import guard_alive
-
-VICTIMS = ("envoy", "tick", "guard", "prometheus")
-BOUNDARIES = [failpoint for about, failpoint in KILLS if about == "rise"]
-_TICKS = 5
+from crossfade.home import Home
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one kill."""
+class House:
+    """Victims that are killed in one stand, and at which boundaries."""
 
-    victim: str
-    boundary: str
-    ended: str
-    asked: int
-    lost: int
-    seconds: float
+    victims: tuple[str, ...]
+    boundaries: tuple[str, ...]
+    open: Callable[[Path, int], Chaos]
 
 
-class Chaos:
-    """The stand with a real guard on it."""
-
-    def __init__(self, root: Path, cases: list[Case]) -> None:
-        self.stand = Stand(root, guarded=True)
-        self.stand.open(cases)
-        self.start("guard")
-
-    def start(self, victim: str) -> None:
-        """Start what was killed; a tick is started by what follows."""
-        if victim == "envoy":
-            self.stand.start_envoy()
-        elif victim == "prometheus":
-            self.stand.start_prometheus()
-        elif victim == "guard":
-            home = self.stand.home
-            env = {"PATH": os.environ["PATH"], "CROSSFADE_HOME": str(home.root), "CROSSFADE_GUARD_LISTEN": "off", "HOME": str(home.root)}
-            command = [sys.executable, "-m", "crossfade.guard"]
-            processes.start("guard", command, records=home.processes, log=home.logs / "guard.log", env=env)
-
-    def kill(self, victim: str) -> None:
-        """SIGKILL, no goodbye."""
-        program = processes.recorded(ENVOY if victim == "envoy" else victim, self.stand.home.processes)
-        assert program, f"no {victim} runs"
-        dying = psutil.Process(program.pid)
-        dying.kill()
-        dying.wait(10)
-
-    def at(self, boundary: str, case: Case) -> ForkedTick:
-        """A tick that stands still there. On a busy machine one may hold instead, because the guard just saw nothing: then the next one."""
-        for left in reversed(range(_TICKS)):
-            eventually(lambda: self._watched(case), within_s=60)
-            try:
-                return self.stand.tick(case, stops_at=boundary)
-            except AssertionError as error:
-                if "held" not in str(error) or not left:
-                    raise
-        raise AssertionError(f"never came by {boundary}")
-
-    def one(self, victim: str, boundary: str, case: Case) -> Outcome:
-        """One kill and what follows; raises AssertionError when a promise is broken."""
-        stand = self.stand
-        stand.begin(case, ready=case.number > 1)
-        asked, lost, began_s = stand.users.asked, len(stand.users.failed), time.monotonic()
-        standing = self.at(boundary, case)
-        if victim == "tick":
-            os.kill(standing.pid, signal.SIGKILL)
-        else:
-            self.kill(victim)
-            os.kill(standing.pid, signal.SIGCONT)
-        standing.wait()
-        self.start(victim)
-        ticks = 0
-        while ticks < _TICKS and stand.journal.state(case.migration).share_bp == STEPS_BP[0]:
-            eventually(lambda: self._watched(case), within_s=60)
-            standing = stand.tick(case)
-            standing.wait()
-            ticks += 1
-        share_bp = agree(stand, case)
-        nothing_is_lost_or_doubled(stand, case)
-        said = {STEPS_BP[1]: "went on", 0: "rolled back"}.get(share_bp, f"holds: {standing.said()[:120]}")
-        ended = f"{said}, {ticks} tick{'' if ticks == 1 else 's'} later" if ticks else f"{said}, in the same tick"
-        took_s = time.monotonic() - began_s
-        stand.router.trip(case.route, why="its test is over", by="test", at_s=time.time())  # the guard has one route less to look at
-        return Outcome(victim, boundary, ended, stand.users.asked - asked, len(stand.users.failed) - lost, took_s)
-
-    def _watched(self, case: Case) -> bool:
-        status = guard_alive(self.stand.home, time.time())
-        return status.alive and case.route in status.routes and case.route not in status.blind
+HOUSES = (
+    House(("envoy", "tick", "guard", "prometheus"), EVERY_BOUNDARY, bare),
+    House(("prefect server", "worker"), chaos_prefect.BOUNDARIES, chaos_prefect.with_prefect),
+    House(("vllm",), chaos_vllm.BOUNDARIES, chaos_vllm.WithVllm),
+)
+VICTIMS = tuple(victim for house in HOUSES for victim in house.victims)
 
 
 def main() -> None:
     """Kill, check, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the table, as Markdown")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the page, as Markdown; rows of victims not killed now stay")
+    parser.add_argument("--only", default=",".join(VICTIMS), metavar="VICTIM,...", help=f"of {', '.join(VICTIMS)}")
+    parser.add_argument("--at", default="", metavar="BOUNDARY,...", help="not at every boundary; for trying out, so nothing is written")
     chosen = parser.parse_args()
-    measured_on = machine()
-    plan = [(victim, boundary) for victim in VICTIMS for boundary in BOUNDARIES]
-    cases = [Case(number, Start()) for number in range(1, len(plan) + 1)]
-    with tempfile.TemporaryDirectory(prefix="cf-") as folder:
+    only, at = chosen.only.split(","), chosen.at.split(",") if chosen.at else []
+    if unknown := set(only) - set(VICTIMS):
+        parser.error(f"nobody is called {', '.join(sorted(unknown))}; there are {', '.join(VICTIMS)}")
+    if at and chosen.write:
+        parser.error("a page is written of every boundary")
+    lost = list[Outcome]()
+    for house in HOUSES:
+        plan = [(victim, name) for victim in house.victims if victim in only for name in house.boundaries if not at or name in at]
+        if not plan:
+            continue
+        measured_on, outcomes = machine(), measure(house, plan)
+        if chosen.write:
+            chosen.write.write_text(merged(chosen.write, outcomes, measured_on, VICTIMS))
+        lost += [outcome for outcome in outcomes if lost_wrongly(outcome)]
+    if lost:
+        sys.exit(f"requests were lost that nobody may lose: {lost}")
+
+
+def measure(house: House, plan: list[tuple[str, str]]) -> list[Outcome]:
+    """Every kill of the plan in one stand."""
+    before, outcomes = dict(os.environ), list[Outcome]()
+    with tempfile.TemporaryDirectory(prefix="cf-", ignore_cleanup_errors=True) as folder:
         os.environ["CROSSFADE_HOME"] = folder
         os.environ.pop("CROSSFADE_JOURNAL", None)
-        chaos, outcomes = Chaos(Path(folder), cases), list[Outcome]()
         try:
-            for (victim, boundary), case in zip(plan, cases, strict=True):
+            chaos = house.open(Path(folder), len(plan))
+            for (victim, boundary), case in zip(plan, cases_of(len(plan)), strict=True):
                 outcomes.append(chaos.one(victim, boundary, case))
                 print(outcomes[-1], flush=True)  # noqa: T201
+            chaos.close()
         finally:
-            chaos.stand.close()
-    if chosen.write:
-        chosen.write.write_text(as_text(measured_on, outcomes))
-    if any(outcome.lost for outcome in outcomes if outcome.victim != "envoy"):
-        sys.exit("requests were lost although no router was killed")
+            processes.stop_all(Home.from_environment().processes, deadline_s=5)
+            os.environ.clear()
+            os.environ.update(before)
+    return outcomes
 
 
-def as_text(measured_on: dict[str, str | int | float], outcomes: list[Outcome]) -> str:
-    """The page as it is committed."""
-    busy = measured_on["cpu_busy_before_pct"]
-    rows = [f"| {one.victim} | `{one.boundary}` | {one.ended} | {one.asked:,} | {one.lost} | {one.seconds:.1f} |" for one in outcomes]
-    return "\n".join(
-        [
-            "# Chaos",
-            "",
-            f"`make chaos` on {measured_on['cpu']}, {measured_on['cores']} cores, of which others kept {busy} % busy before the start;",
-            f"{time.strftime('%Y-%m-%d')}, {len(outcomes)} kills. What is killed, how, and what is checked after each, is in",
-            "`tests/chaos/matrix.py`: shares sum to 10000 in the route file and in Envoy's own dump, both agree with the journal, its",
-            "chain is whole, every decision follows from its evidence, none is there twice, and no evidence was judged twice.",
-            "",
-            "| killed | while the tick stood at | the migration | requests meanwhile | lost | s |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            "",
-            "* Boundaries are named in `crossfade/failpoints.py`; `:2` is the second time the tick comes by.",
-            "* Killing Envoy loses what it had in flight, and what is sent until it is started again: here by this script, after the tick",
-            "  has ended. Every other row must lose nothing.",
-            "* Not in this table yet: kills of vLLM, of the Prefect server and of its worker.",
-            "",
-        ]
-    )
+def lost_wrongly(outcome: Outcome) -> bool:
+    """Only a killed router may lose what it holds, and only a killed engine what it had begun to answer."""
+    allowed = {"envoy": outcome.lost, "vllm": outcome.cut}.get(outcome.victim, 0)
+    return outcome.lost > allowed
 
 
 if __name__ == "__main__":

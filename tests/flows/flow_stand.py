@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
+from crossfade import processes
 from crossfade.envoy.router import EnvoyRouter
 from crossfade.errors import UserError
 from crossfade.lab.stack import Lab
@@ -74,15 +75,19 @@ class Stand:
         self.router.apply(ModelRoute(name=route_name(migration), models=(f"{name}-model",)), expect=self.router.table().generation)
         ready = begun.model_copy(update={"phase": Phase.REHEARSED})
         open_bench(migration).desk.move(ready, "note", "set by a test", Because(why="test"))
+        self.deploy(migration)
+        return migration
+
+    def deploy(self, migration: str, *, every_s: float = 1, active: bool = False) -> None:
+        """Create or renew the deployment of its ticks; only an active schedule starts any by itself."""
         self.prefect.schedule(
             ramp_deployment(migration),
             like="reconcile/reconcile",
             entrypoint="flows/ramp.py:ramp",
-            every_s=1,
+            every_s=every_s,
             parameters={"migration": migration, "attempt": 1},
-            active=False,
+            active=active,
         )
-        return migration
 
     def raise_share(self, migration: str, share_bp: int) -> None:
         """Users on the target, in journal and router."""
@@ -117,6 +122,22 @@ class Stand:
         until(f"run {run_id} to stand still", 120, look)
         return stopped[0]
 
+    def kill_worker(self, run_id: str) -> None:
+        """SIGKILL of the worker, of all its children and of the run, as when a machine's memory runs out. Nobody says goodbye."""
+        worker = processes.recorded("worker-crossfade", self.lab.home.processes)
+        assert worker, "no worker runs"
+        dying = {one.pid: one for one in [*processes.family(worker), *engines_of(run_id)]}
+        for process in dying.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        until("worker and run to be dead", 20, lambda: not processes.family(worker) and not engines_of(run_id))
+
+    def completed(self, migration: str) -> list[str]:
+        """Runs of its ramp that did their work."""
+        wanted = {"deployments": {"id": {"any_": [self.deployment(migration)["id"]]}}}
+        found = self._post("/flow_runs/filter", wanted | {"flow_runs": {"state": {"name": {"any_": ["Completed"]}}}})
+        return [str(run["id"]) for run in found]
+
     def deployment(self, migration: str) -> dict[str, Any]:
         reply = httpx.get(f"{self.lab.prefect_api}/deployments/name/{ramp_deployment(migration)}", timeout=20)
         return dict(reply.raise_for_status().json())
@@ -143,10 +164,10 @@ class Stand:
                 with contextlib.suppress(UserError):
                     roll_back(open_bench(state.name).desk, state.name, why="the test is over", by="test")
 
-    def _post(self, path: str, body: object) -> dict[str, Any]:
+    def _post(self, path: str, body: object) -> Any:
         for _ in range(20):
             reply = httpx.post(f"{self.lab.prefect_api}{path}", json=body, timeout=30)
             if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # SQLite under load, now and then
                 break
             time.sleep(0.5)
-        return dict(reply.raise_for_status().json())
+        return reply.raise_for_status().json()

@@ -17,8 +17,12 @@ from flow_stand import Stand, until
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from crossfade import processes
+from crossfade.guard.prefect_http import PrefectHttp
+from crossfade.guard.reaper import Reaper
+from crossfade.lab.prefect_server import start_workers
 from crossfade.lab.stack import Lab
 from crossfade.ports import Entry
+from crossfade.rollout.names import ramp_deployment
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import Attempt, MigrationState
 from tasks.schedule import schedule_ramp, stop_schedule
@@ -88,6 +92,29 @@ def test_killed_ticks_are_finished_by_the_next_one_and_a_late_one_does_nothing(s
     assert [stand.in_force(name) for name in (before, after, ill, late)] == [1000, 1000, 0, 0]
     assert stand.journal.state(ill).phase is Phase.ROLLED_BACK
     assert stand.deployment(ill)["paused"]
+
+
+def test_a_ramp_whose_tick_and_worker_were_both_killed_ticks_again_without_a_person(lab: Lab, stand: Stand) -> None:
+    """Prefect takes the run for RUNNING for ever, and its limit of one keeps every later tick out until a guard has looked.
+
+    A guard waits two intervals, a minute at least, looks every 10 s, and the next tick is one interval away: at the usual tick a minute
+    that is over within 5 minutes. Here the interval is 5 s and the guard's reaper is told to be quicker.
+    """
+    name = stand.rehearsed("orphan")
+    hung = stand.tick(name, killed_at("after-intent", stops=True))
+    stand.standing(hung)
+    stand.deploy(name, every_s=5, active=True)  # from here on the schedule ticks, and nobody else
+    try:
+        stand.kill_worker(hung)
+        start_workers(lab, ["crossfade"])
+        assert stand.prefect.flow_run(hung).state == "RUNNING"
+        reaper = Reaper(PrefectHttp(), shortest_s=2)
+        until("the guard to free the place", 60, lambda: reaper.reap(mine=name.__eq__, now_s=time.time()))
+        assert (stand.prefect.flow_run(hung).state, stand.shares(name)) == ("CRASHED", [])
+        until("a tick", 60, lambda: stand.completed(name))
+    finally:
+        stand.prefect.pause_deployment(ramp_deployment(name))
+    assert (stand.shares(name), stand.in_force(name)) == ([1000], 1000)
 
 
 def test_a_tick_overtaken_while_it_stood_still_decides_nothing(lab: Lab, stand: Stand) -> None:
