@@ -1,4 +1,4 @@
-"""The unit is one that systemd understands, and the guard speaks its protocol."""
+"""The units are such as systemd understands, and the guard speaks its protocol."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ import pytest
 from crossfade.guard.systemd import notify
 from crossfade.home import CHECKOUT
 
-UNIT = CHECKOUT / "deployments" / "systemd" / "crossfade-guard.service"
+UNITS = sorted((CHECKOUT / "deployments" / "systemd").glob("*.service"))
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed, so the unit cannot be verified")
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path, tmp_path: Path) -> None:
     """Verified with this interpreter and user in the place of those of a real host, which systemd-analyze looks for."""
-    text = UNIT.read_text()
+    text = unit.read_text()
     assert "/opt/crossfade/.venv/bin/python" in text
-    copy = tmp_path / UNIT.name
-    copy.write_text(text.replace("/opt/crossfade/.venv/bin/python", sys.executable).replace("=crossfade\n", "=root\n"))
+    copy = tmp_path / unit.name.replace("@.", "@gpu.")  # a template is verified as one of its instances
+    here = {"/opt/crossfade/.venv/bin/python": sys.executable, "=/opt/crossfade\n": f"={CHECKOUT}\n", "=crossfade\n": "=root\n"}
+    for there, instead in here.items():
+        text = text.replace(there, instead)
+    copy.write_text(text)
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
-    said = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    said = [line for line in done.stderr.splitlines() if copy.name in line]
     assert not said, done.stderr
     assert done.returncode == 0, done.stderr
 
