@@ -49,7 +49,10 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Line:
-    """What became of one way. `problem` says in one line why there are no numbers. `seconds` is None where weights lay there already."""
+    """What became of one way. `problem` says in one line why there are no numbers.
+
+    `seconds` is None where nobody noted how long making the weights took.
+    """
 
     way: Way
     made_by: str = ""
@@ -74,8 +77,8 @@ def measure(
 ) -> Iterator[Line]:
     """Every way in turn, each as soon as it is known. Half of the model's prompts calibrate, the other half compares.
 
-    What is made stays in `folder`, and a second call takes it from there. A way that takes longer than `deadline_s` is stopped and
-    is a line that says so. `tool` finds the Python of a tool; the environments of `home` when left out.
+    What is made stays in `folder` with the time it took, and a second call takes it from there. A way that takes longer than
+    `deadline_s` is stopped and is a line that says so. `tool` finds the Python of a tool; the environments of `home` when left out.
     """
     run = _Run(tool or (lambda name: find(name, home).python), home.logs, deadline_s, say)
     source, calibration, held_out = _prepared(folder)
@@ -108,8 +111,10 @@ def _line(way: Way, request: QuantizeRequest, held_out: Path, run: _Run) -> Line
         made = quantize(request, tool=run.tool, logs=run.logs, deadline_s=run.deadline_s, on_progress=run.say)
     except (QuantizeFailed, ToolMissing) as error:
         return Line(way, overdue=isinstance(error, QuantizeOverdue), problem=_in_one_line(error))
-    took_s, manifest = time.monotonic() - began_s, load_manifest(made)
-    seconds = None if found else took_s
+    took_s, manifest, note = time.monotonic() - began_s, load_manifest(made), made.with_name(f"{made.name}.seconds")
+    if not found:
+        note.write_text(f"{took_s:.1f}\n")
+    seconds = float(note.read_text()) if note.exists() else None
     size_bytes = sum(file.bytes for file in manifest.files if file.path.endswith(".safetensors"))
     asked = DriftRequest(base=request.weights, quantized=str(made), suite=str(held_out), prompts=1000, dtype="bfloat16")
     try:

@@ -71,8 +71,7 @@ def test_a_way_that_takes_too_long_is_stopped_and_is_a_line_that_says_so(tmp_pat
     assert "the quantizer was stopped after 1 s" in table
 
 
-def test_an_engine_that_does_not_answer_in_time_leaves_the_weights_and_says_so(tmp_path: Path) -> None:
-    """What was made before it is told; another run takes it from its folder."""
+def test_an_engine_that_does_not_answer_in_time_leaves_the_weights_with_the_time_they_took(tmp_path: Path) -> None:
     program = tmp_path / "tool"
     program.write_text(f"#!{sys.executable}\n" + MAKES_AND_THEN_HANGS)
     program.chmod(0o755)
@@ -81,3 +80,5 @@ def test_an_engine_that_does_not_answer_in_time_leaves_the_weights_and_says_so(t
     assert line.seconds is not None
     assert "| not in time |" in as_markdown([line])
     assert "vLLM, asked to compare weights, was stopped" in line.problem
+    (again,) = measure(tmp_path / "work", Home(tmp_path), print, ways=ways_of(["fp8"]), deadline_s=1, tool=lambda _: program)
+    assert again.seconds == pytest.approx(line.seconds, abs=0.1)
