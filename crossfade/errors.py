@@ -14,6 +14,7 @@
     |  |- WeightsInvalid       weights are missing, broken, unsafe or gated
     |  |- NotEnoughRoom        disk or memory is too small for what the plan asks
     |  |- QuantizeFailed       the quantizer ran and did not produce usable weights
+    |  |  `- QuantizeOverdue   it was stopped, because it took longer than it may
     |  |- EngineDied           a serving engine ended instead of becoming ready
     |  |- ParityFailed         the two engines disagree more than the plan allows
     |  |- RouteRejected        the router refused a route table; the old one is still in force
@@ -100,6 +101,10 @@ class NotEnoughRoom(PermanentError):
 
 class QuantizeFailed(PermanentError):
     """The quantizer ended without usable weights; the log's tail is in the message."""
+
+
+class QuantizeOverdue(QuantizeFailed):
+    """The quantizer, or the engine that compares its weights, was stopped at its deadline."""
 
 
 class EngineDied(PermanentError):

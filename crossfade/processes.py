@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from crossfade.errors import ToolMissing
+from crossfade.logs import LOG_LIMIT, bound, tail
 
 MARK = "CROSSFADE_LAB"
 """Environment variable that names the lab a process belongs to, so that `crossfade down` finds it without a record."""
@@ -43,10 +44,7 @@ class Program:
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of what it printed."""
-        try:
-            return "\n".join(Path(self.log).read_text(errors="replace").splitlines()[-lines:])
-        except OSError:
-            return ""
+        return tail(Path(self.log), lines)
 
 
 def mark() -> dict[str, str]:
@@ -104,6 +102,24 @@ def recorded(name: str, records: Path) -> Program | None:
         return Program(**json.loads((records / f"{name}.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def bound_logs(records: Path, *, limit: int = LOG_LIMIT) -> tuple[str, ...]:
+    """Cut the logs that have grown beyond `limit` bytes, of all recorded programs; returns the names of those that were cut."""
+    found = (recorded(file.stem, records) for file in sorted(records.glob("*.json")))
+    return tuple(program.name for program in found if program and bound(Path(program.log), limit=limit))
+
+
+def unrecorded(name: str, log: Path) -> Program | None:
+    """The program that leads a session of its own and writes to `log`: its starter died before it wrote the record."""
+    for process in psutil.process_iter():
+        try:
+            leads = os.getsid(process.pid) == process.pid
+            if leads and Path(f"/proc/{process.pid}/fd/1").readlink() == log.resolve() and process.status() != psutil.STATUS_ZOMBIE:
+                return Program(name, process.pid, process.create_time(), str(log))
+        except (OSError, psutil.NoSuchProcess):  # somebody else's, or gone
+            continue
+    return None
 
 
 def stop(program: Program, *, deadline_s: float) -> None:

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 from statistics import median
 
+from crossfade.assess.layout import planned_load
 from crossfade.assess.load_step import Load, LoadShown, busiest, judge_load, load_for, longest_stall
 from crossfade.errors import GateFailed, PlanInvalid
 from crossfade.judge.baseline import Baseline
@@ -37,7 +38,7 @@ def prove_load(bench: Bench, state: MigrationState) -> Report:
     if plan.skip:
         why = f"the load step was skipped, because the plan says: {plan.skip}"
         return Report(why, f"# Load before the first user\n\n{why}\n", Because(why=why))
-    load = load_for(plan, None if plan.at_once else _peak(bench, state))
+    load = load_for(plan, None if plan.at_once else _peak(bench, state), planned_load(bench.plan.workload.load))
     with closing(target_of(bench.plan, timeout_s=_TIMEOUT_S)) as target:
         shown = _shown(bench, target, load)
     verdict = judge_load(shown, plan, bench.plan.guard)

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict
 
+from crossfade.assess.load import Load as Planned
 from crossfade.judge.evidence import Histogram, Interval
 from crossfade.judge.verdict import Decision, Finding, Verdict
 from crossfade.plan.model import GuardPlan, LoadStepPlan
@@ -62,12 +63,17 @@ def busiest(intervals: Sequence[Interval]) -> float:
     return max((_seconds_spent(one.source.duration) / max(one.end_s - one.start_s, 1e-9) for one in intervals), default=0.0)
 
 
-def load_for(plan: LoadStepPlan, peak: float | None) -> Load:
-    """The load of this plan: its own number or the measured `peak`, times the plan's factor. At least two at once."""
+def load_for(plan: LoadStepPlan, peak: float | None, planned: Planned | None = None) -> Load:
+    """The step's own number, else the larger of the measured `peak` and the `planned` load, times the plan's factor.
+
+    At least two at once. A peak that was measured is what there is today, a planned one what must be carried tomorrow.
+    """
     if plan.at_once is not None:
         return Load(at_once=_scaled(plan.at_once, plan.times), why=f"{plan.at_once} at once are planned, times {plan.times:g}")
+    if planned is not None and planned.concurrency > max(peak or 0.0, 1.0):
+        return Load(at_once=_scaled(planned.concurrency, plan.times), why=f"{planned.why()}, times {plan.times:g}")
     if not peak:
-        return Load(at_once=2, why="no traffic was measured and load_step.at_once is not set: the least that can queue")
+        return Load(at_once=2, why="no traffic was measured and the plan names no load above one: the least that can queue")
     return Load(at_once=_scaled(peak, plan.times), why=f"the source's busiest interval had {peak:.2g} at once, times {plan.times:g}")
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from crossfade.envoy.router import EnvoyRouter
 from crossfade.errors import CrossfadeError, UserError
@@ -27,6 +28,7 @@ from crossfade.guard.watchlist import Watchlist
 from crossfade.home import Home
 from crossfade.plan.model import PrometheusPlan
 from crossfade.ports import SystemClock
+from crossfade.processes import bound_logs
 from crossfade.prometheus.metrics import PrometheusMetrics
 from crossfade.store import open_journal
 
@@ -59,6 +61,7 @@ def guard_of(home: Home, *, listen: str = "", reap_after_s: float = SHORTEST_S, 
             vitals=vitals,
             reaper=Reaper(prefect, shortest_s=reap_after_s),
             reap_every_s=reap_every_s,
+            bound_logs=partial(bound_logs, home.processes),
             clock=clock,
             wake=told,
         ),

@@ -1,4 +1,4 @@
-"""The guard's second thread: everything that may be slow or down. It reads the plans, tells journal and Prefect of breaches, and reaps."""
+"""The guard's second thread: everything that may be slow or down. Plans, journal, Prefect, hung runs, logs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Clerk:
         clock: Clock,
         wake: threading.Event,
         reap_every_s: float = REAP_EVERY_S,
+        bound_logs: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._watchlist, self._outbox, self._router = watchlist, outbox, router
         self._open_journal, self._events = open_journal, events
@@ -50,7 +51,7 @@ class Clerk:
         self._troubles = Troubles()
         self._alarmed: set[tuple[str, float]] = set()
         self._reaped: list[tuple[float, Reaped]] = []
-        self._reap_every_s, self._reap_due_s = reap_every_s, 0.0
+        self._reap_every_s, self._reap_due_s, self._bound_logs = reap_every_s, 0.0, bound_logs
 
     def run(self, stop: threading.Event, every_s: float) -> None:
         """Work until `stop`, at once whenever there is something to tell."""
@@ -71,6 +72,7 @@ class Clerk:
         if self._clock.now_s() >= self._reap_due_s:
             self._reap_due_s = self._clock.now_s() + self._reap_every_s
             self._trying("reaper", self._reap)
+            self._trying("logs", self._keep_logs_small)
         self._trying("journal, of what was reaped", self._note_reaped)
 
     def _read(self) -> None:
@@ -143,6 +145,10 @@ class Clerk:
             self._vitals.reaped.inc()
             if reaped.migration:
                 self._reaped.append((self._clock.now_s(), reaped))
+
+    def _keep_logs_small(self) -> None:
+        if cut := self._bound_logs():
+            say("logs_cut", programs=list(cut))
 
     def _note_reaped(self) -> None:
         while self._reaped and self._journal:

@@ -6,22 +6,23 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossfade.errors import QuantizeFailed, ToolMissing
+from crossfade.errors import QuantizeFailed, QuantizeOverdue, ToolMissing, UserError
 from crossfade.home import CHECKOUT, Home
 from crossfade.parity.drift import DriftReport
 from crossfade.quantize.backend import Scheme, Tool
 from crossfade.quantize.drift import DriftRequest, drift
-from crossfade.quantize.request import QuantizeRequest
+from crossfade.quantize.request import QuantizeRequest, output_folder
+from crossfade.quantize.run import Tool as FindTool
 from crossfade.quantize.run import quantize
 from crossfade.runtime.environments import find
 from crossfade.weights import WeightsManifest, hash_files, load_manifest, seal
 
 MODEL = CHECKOUT / "deployments" / "lab-model"
-DEADLINE_S = 900.0
+DEADLINE_S = 300.0
 _NOT_WEIGHTS = ("eval.jsonl", "*.py", "*.md")
 Say = Callable[[str], None]
 
@@ -48,23 +49,40 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Line:
-    """What became of one way. `problem` says in one line why there are no numbers."""
+    """What became of one way. `problem` says in one line why there are no numbers.
+
+    `seconds` is None where nobody noted how long making the weights took.
+    """
 
     way: Way
     made_by: str = ""
-    seconds: float = 0.0
+    seconds: float | None = None
     size_bytes: int = 0
     report: DriftReport | None = None
+    overdue: bool = False
     problem: str = ""
 
 
-def measure(folder: Path, home: Home, say: Say) -> Iterator[Line]:
+def ways_of(schemes: Sequence[str]) -> tuple[Way, ...]:
+    """The ways that make one of `schemes`; raises UserError for a scheme that none makes."""
+    known = {way.scheme for way in WAYS}
+    unknown = [scheme for scheme in schemes if scheme not in known]
+    if unknown:
+        raise UserError(f"no way makes {unknown[0]!r}; the table knows {', '.join(sorted(known))}.")
+    return tuple(way for way in WAYS if way.scheme in schemes)
+
+
+def measure(
+    folder: Path, home: Home, say: Say, *, ways: Sequence[Way] = WAYS, deadline_s: float = DEADLINE_S, tool: FindTool | None = None
+) -> Iterator[Line]:
     """Every way in turn, each as soon as it is known. Half of the model's prompts calibrate, the other half compares.
 
-    What is made stays in `folder`, and a second call takes it from there.
+    What is made stays in `folder` with the time it took, and a second call takes it from there. A way that takes longer than
+    `deadline_s` is stopped and is a line that says so. `tool` finds the Python of a tool; the environments of `home` when left out.
     """
+    run = _Run(tool or (lambda name: find(name, home).python), home.logs, deadline_s, say)
     source, calibration, held_out = _prepared(folder)
-    for way in WAYS:
+    for way in ways:
         say(f"{way.tool}, {way.what}")
         request = QuantizeRequest(
             weights=str(source),
@@ -74,25 +92,37 @@ def measure(folder: Path, home: Home, say: Say) -> Iterator[Line]:
             calibration=str(calibration) if way.calibrated else None,
             max_length=128,
         )
-        yield _line(way, request, held_out, home, say)
+        yield _line(way, request, held_out, run)
 
 
-def _line(way: Way, request: QuantizeRequest, held_out: Path, home: Home, say: Say) -> Line:
-    def tool(name: str) -> Path:
-        return find(name, home).python
+@dataclass(frozen=True)
+class _Run:
+    """How a tool is found and how long it may take."""
 
-    logs, began_s = home.logs, time.monotonic()
+    tool: FindTool
+    logs: Path
+    deadline_s: float
+    say: Say
+
+
+def _line(way: Way, request: QuantizeRequest, held_out: Path, run: _Run) -> Line:
+    began_s, found = time.monotonic(), output_folder(request).exists()
     try:
-        made = quantize(request, tool=tool, logs=logs, deadline_s=DEADLINE_S, on_progress=say)
+        made = quantize(request, tool=run.tool, logs=run.logs, deadline_s=run.deadline_s, on_progress=run.say)
     except (QuantizeFailed, ToolMissing) as error:
-        return Line(way, problem=_in_one_line(error))
-    seconds, manifest = time.monotonic() - began_s, load_manifest(made)
+        return Line(way, overdue=isinstance(error, QuantizeOverdue), problem=_in_one_line(error))
+    took_s, manifest, note = time.monotonic() - began_s, load_manifest(made), made.with_name(f"{made.name}.seconds")
+    if not found:
+        note.write_text(f"{took_s:.1f}\n")
+    seconds = float(note.read_text()) if note.exists() else None
     size_bytes = sum(file.bytes for file in manifest.files if file.path.endswith(".safetensors"))
     asked = DriftRequest(base=request.weights, quantized=str(made), suite=str(held_out), prompts=1000, dtype="bfloat16")
     try:
-        report = drift(asked, tool=tool, logs=logs, deadline_s=DEADLINE_S, on_progress=say)
+        left_s = max(1.0, run.deadline_s - took_s)
+        report = drift(asked, tool=run.tool, logs=run.logs, deadline_s=left_s, on_progress=run.say)
     except (QuantizeFailed, ToolMissing) as error:
-        return Line(way, manifest.made_by, seconds, size_bytes, problem=_in_one_line(error))
+        overdue = isinstance(error, QuantizeOverdue)
+        return Line(way, manifest.made_by, seconds, size_bytes, overdue=overdue, problem=_in_one_line(error))
     return Line(way, manifest.made_by, seconds, size_bytes, report)
 
 
@@ -120,7 +150,8 @@ def as_markdown(lines: list[Line]) -> str:
         f"# Quantizing the lab model\n\nMade by `crossfade lab quantize-table` on {machine()}.\n\n"
         f"The model is 3,807,792 bytes in bfloat16. Half of its {_prompts(lines)} prompts calibrated, the other half compared: both "
         "weights read the unquantized model's greedy answers in vLLM at bfloat16.\n"
-        "Drift is the mean difference of log-probabilities, in nats. "
+        "Drift is the mean difference of log-probabilities, in nats. fp8 is multiplied by torch itself, for oneDNN's way takes 50 times as "
+        "long where a CPU has AMX but no fp8. "
         "Seconds include starting the tool; a tiny model says nothing of how long a large one takes.\n\n"
         f"{table}\n{_problems(lines)}"
     )
@@ -139,16 +170,16 @@ def machine() -> str:
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    tool = line.made_by or line.way.tool
+    tool, took = line.made_by or line.way.tool, "-" if line.seconds is None else f"{line.seconds:.0f}"
     if line.report is None:
-        loads = "not made" if not line.made_by else "**no**"
-        made = (f"{line.seconds:.0f}", f"{line.size_bytes:,}") if line.made_by else ("-", "-")
+        loads = "not in time" if line.overdue else "**no**" if line.made_by else "not made"
+        made = (took, f"{line.size_bytes:,}") if line.made_by else ("-", "-")
         return (tool, line.way.what, *made, loads, "-", "-", "-", "-")
     report = line.report
     return (
         tool,
         line.way.what,
-        f"{line.seconds:.0f}",
+        took,
         f"{line.size_bytes:,}",
         "yes",
         f"{report.agreement.count} of {report.agreement.n}",

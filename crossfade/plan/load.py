@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from crossfade.errors import PlanInvalid
 from crossfade.plan.checks import problems
-from crossfade.plan.model import Plan, VllmOptions
+from crossfade.plan.model import Plan
+from crossfade.plan.target import VllmOptions
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from crossfade.plan.addresses import EngineUrl, HostPort, ListenAddress, Url
+from crossfade.plan.addresses import EngineUrl, ListenAddress, Url
 from crossfade.plan.gates import ErrorRateGate, Gate, Gates, LatencyGate, PromqlGate
+from crossfade.plan.part import Part
+from crossfade.plan.target import TargetPlan
 from crossfade.plan.units import Bytes, Fraction, Milliseconds, Seconds, ShareBp, at_least, format_seconds
 
 LONGEST_MIGRATION_NAME = 70
@@ -23,18 +25,14 @@ LONGEST_MIGRATION_NAME = 70
 Scheme = Literal["none", "auto", "fp8", "w8a8", "awq", "gptq"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourcePlan(_Part):
+class SourcePlan(Part):
     """The engine we leave."""
 
     kind: Literal["ollama"] = "ollama"
     url: EngineUrl
 
 
-class ModelPlan(_Part):
+class ModelPlan(Part):
     """One model to move. `name` is what a migration is called: `plan/model` with the tag's colon written as a dash."""
 
     ollama: str = Field(min_length=1)
@@ -68,86 +66,7 @@ class ModelPlan(_Part):
         return re.sub(r"[^A-Za-z0-9.\-]+", "-", self.ollama)
 
 
-class ProcessRuntime(_Part):
-    """vLLM as a process of this machine, bound to loopback."""
-
-    kind: Literal["process"] = "process"
-    port: int = Field(8000, ge=1, le=65535, description="auto: one between 20000 and 29999 that follows from the plan's name.")
-    environment: str = Field("vllm", description="Name of a lock under deployments/environments that provides vLLM.")
-    start_within: Seconds = 1800.0
-    drain: Annotated[Seconds, at_least(1)] = Field(30.0, description="How long a stopping vLLM may finish the answers it has begun.")
-
-
-RESERVED_FLAGS = frozenset({
-    "allowed-origins", "api-key", "config", "disable-log-stats", "download-dir", "hf-token", "host", "load-format", "middleware", "model",
-    "port", "revision", "root-path", "served-model-name", "ssl-keyfile", "tokenizer", "trust-remote-code", "uds",
-})  # fmt: skip
-"""Flags of vLLM that `flags:` may not set: the plan says them elsewhere, or they would undo what Crossfade promises or needs to see."""
-
-Setting = bool | int | float | str
-
-
-class GpuPlan(_Part):
-    """GPUs that are alike, for when the machine with the driver is not asked. `used` is what others hold on each, the source included."""
-
-    name: str = "GPU"
-    count: int = Field(1, ge=1)
-    memory: Bytes
-    used: Bytes = 0
-    capability: float | None = Field(None, description="CUDA's compute capability, like 8.9; without it nothing is refused for it.")
-
-
-class VllmOptions(_Part):
-    """What `vllm serve` is told beyond names and paths. `auto` is what sizing finds where GPUs are known, else vLLM's own choice."""
-
-    tensor_parallel_size: int | Literal["auto"] = "auto"
-    gpu_memory_utilization: float | Literal["auto"] = "auto"
-    devices: tuple[int, ...] | Literal["auto"] = Field("auto", description="Numbers of the GPUs, for CUDA_VISIBLE_DEVICES.")
-    max_model_len: int | Literal["auto"] = "auto"
-    max_num_seqs: int = Field(64, ge=1)
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    kv_cache: Bytes | Literal["auto"] = "auto"
-    enforce_eager: bool = False
-    tool_parser: str = Field("auto", description="vLLM's name of it; auto is the one of the model's family, none is none.")
-    reasoning_parser: str = Field("auto", description="As tool_parser. Without one, thoughts stay in the answer's text.")
-    chat_template: Path | None = Field(None, description="A Jinja file in the place of the repository's own template.")
-    chat_template_kwargs: Mapping[str, Setting] = Field({}, description="Defaults for the template, like {enable_thinking: false}.")
-    generation_config: Literal["vllm", "auto"] = Field(
-        "vllm", description="auto: the repository's sampling defaults, which Ollama never read."
-    )
-    sampling: Mapping[str, float] = Field({}, description="What a request gets that does not say, like {temperature: 0.8, top_k: 40}.")
-    flags: Mapping[str, Setting] = Field({}, description="Further flags of vLLM by name, like {max_num_batched_tokens: 8192}.")
-    api_key_file: Path | None = Field(
-        None, description="File with a key that every client must send; Ollama needs none, so clients must send it before the ramp."
-    )
-
-    @field_validator("flags")
-    @classmethod
-    def _flags_are_free(cls, flags: Mapping[str, Setting]) -> Mapping[str, Setting]:
-        for name in flags:
-            plain = name.replace("_", "-").removeprefix("no-")
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", plain):
-                raise ValueError(f"{name!r} is no flag of vLLM; write it without dashes in front, like max_num_batched_tokens")
-            if plain in RESERVED_FLAGS or plain.replace("-", "_") in cls.model_fields:
-                raise ValueError(f"{name} cannot be set here: the plan has a field for it, or Crossfade must decide it")
-        return flags
-
-
-class TargetPlan(_Part):
-    """The engine we go to. `reach` is where the router finds it, if that is not where it listens."""
-
-    runtime: ProcessRuntime = ProcessRuntime()
-    vllm: VllmOptions = VllmOptions()
-    gpus: tuple[GpuPlan, ...] = Field((), description="The target's GPUs; left out, the driver here is asked, then DCGM in Prometheus.")
-    reach: HostPort | None = None
-
-    @property
-    def address(self) -> str:
-        """`host:port` the router sends target traffic to."""
-        return self.reach or f"127.0.0.1:{self.runtime.port}"
-
-
-class RouterPlan(_Part):
+class RouterPlan(Part):
     """Where clients connect. Point them here before the migration, or let the router take over the source's address."""
 
     kind: Literal["envoy"] = "envoy"
@@ -157,7 +76,7 @@ class RouterPlan(_Part):
     close_destructive: bool = Field(False, description="Answer 403 to Ollama's pull, push, create, copy, delete and blobs.")
 
 
-class PrometheusPlan(_Part):
+class PrometheusPlan(Part):
     """The Prometheus that scrapes the router and vLLM."""
 
     url: Url = "http://127.0.0.1:9090"
@@ -169,7 +88,7 @@ class PrometheusPlan(_Part):
     )
 
 
-class LoadPlan(_Part):
+class LoadPlan(Part):
     """The busiest time the target must carry. Requests at once are `requests_per_s` x `seconds`, unless `at_once` says so directly."""
 
     prompt_tokens: float = Field(ge=1)
@@ -180,7 +99,7 @@ class LoadPlan(_Part):
     longest_tokens: int | None = Field(None, ge=1, description="Prompt and output together of all but one request in a thousand.")
 
 
-class Workload(_Part):
+class Workload(Part):
     """What cannot be measured and the decision framework asks."""
 
     external_users: bool = True
@@ -188,7 +107,7 @@ class Workload(_Part):
     load: LoadPlan | None = None
 
 
-class ParityPlan(_Part):
+class ParityPlan(Part):
     """How far the answers of the two engines may differ. `suite` is JSONL with `prompt`, and `answer` where one is right."""
 
     suite: Path | None = None
@@ -207,7 +126,7 @@ class ParityPlan(_Part):
         return self
 
 
-class DriftPlan(_Part):
+class DriftPlan(Part):
     """How far quantized weights may be from the unquantized ones before they are served: a healthy server can serve broken ones (H21).
 
     Both answer `prompts` prompts of `suite`, else of the parity suite, through vLLM. Drift is the mean difference of the log-probability
@@ -225,15 +144,17 @@ class DriftPlan(_Part):
     agreement_at_least: Fraction = 0.9
 
 
-class LoadStepPlan(_Part):
-    """The load that the target must carry before the first user is moved: `times` the busiest the source was seen, or `at_once`.
+class LoadStepPlan(Part):
+    """The load that the target must carry before the first user is moved: `times` the busiest the source was seen, or the plan's load.
 
     Before it, every prompt that is new to the engine is asked once, so that no user pays for compilation.
     """
 
     times: float = Field(1.3, ge=1)
     at_once: int | None = Field(
-        None, ge=1, description="Requests under way at the busiest time; left out, the baseline's busiest interval."
+        None,
+        ge=1,
+        description="Requests under way at the busiest time; left out, the baseline's busiest, or workload.load if that is more.",
     )
     hold: Annotated[Seconds, at_least(1)] = 30.0
     max_tokens: int = Field(128, ge=1)
@@ -245,7 +166,7 @@ class LoadStepPlan(_Part):
     )
 
 
-class GuardPlan(_Part):
+class GuardPlan(Part):
     """The hard breach: when the guard rolls back without asking the judge."""
 
     window: Annotated[Seconds, at_least(2)] = 10.0
@@ -255,7 +176,7 @@ class GuardPlan(_Part):
     slow_share_above: Fraction = 0.5
 
 
-class RampPlan(_Part):
+class RampPlan(Part):
     """Steps of the target's share and what each must show before the next."""
 
     every: Annotated[Seconds, at_least(1)] = 60.0
@@ -296,7 +217,7 @@ class RampPlan(_Part):
         return self
 
 
-class JudgePlan(_Part):
+class JudgePlan(Part):
     """How sure the judge must be. The defaults come from a simulation of 45 kinds of ramps (docs/benchmarks/judge.md)."""
 
     interval: Annotated[Seconds, at_least(1)] = Field(15.0, description="One interval of evidence, by Prometheus' own sample times.")
@@ -334,7 +255,7 @@ def _default_gates() -> Mapping[str, Gate]:
     }
 
 
-class Plan(_Part):
+class Plan(Part):
     """One plan file: n models make n migrations."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,40}$")

@@ -110,7 +110,7 @@ def _measured(request: DriftRequest, final: Path, lock: int, *, tool: Tool, logs
             )
         answers = _answers(prompts, json.loads(out.read_text()))
     except QuantizeFailed as error:
-        raise QuantizeFailed(
+        raise type(error)(
             f"{error}\nIf the unquantized weights do not fit here, nothing can be compared: say so in drift: {{skip: REASON}} of the plan."
         ) from None
     finally:
@@ -137,6 +137,7 @@ def _job(request: DriftRequest, prompts: list[str], out: Path) -> dict[str, obje
         "max_tokens": request.max_tokens,
         "max_length": request.max_length,
         "seed": 0,
+        "device": request.device,
         "options": options,
         "environment": environment,
         "out": str(out.resolve()),

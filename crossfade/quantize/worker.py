@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from crossfade.errors import QuantizeFailed, ToolMissing
+from crossfade.errors import QuantizeFailed, QuantizeOverdue, ToolMissing
 
 Say = Callable[[str], None]
 
@@ -56,7 +56,7 @@ def run_worker(
 ) -> None:
     """Return when the worker reported its result and ended well; its other output is in `log`.
 
-    Raises QuantizeFailed with the log's tail otherwise, or after `deadline_s`. The worker holds our end of a pipe as its life
+    Raises QuantizeFailed with the log's tail otherwise, QuantizeOverdue after `deadline_s`. The worker holds our end of a pipe as its life
     line: when we die, it dies. `keep_open` are lock files that stay locked as long as it lives, should it outlive us for a moment.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,9 @@ def run_worker(
         worker.kill()
         worker.wait()
     if exit_code != 0 or not finished:
-        why = f"was stopped after {deadline_s:g} s" if overdue.is_set() else f"ended with exit code {exit_code} and no result"
-        raise QuantizeFailed(f"{what} {why}. The end of its log {log}:\n{_tail(log)}")
+        failure = QuantizeOverdue if overdue.is_set() else QuantizeFailed
+        why = f"was stopped after {deadline_s:.3g} s" if overdue.is_set() else f"ended with exit code {exit_code} and no result"
+        raise failure(f"{what} {why}. The end of its log {log}:\n{_tail(log)}")
 
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:

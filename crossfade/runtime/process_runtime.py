@@ -13,6 +13,7 @@ import psutil
 from crossfade import processes
 from crossfade.errors import EngineDied, PermanentError, TemporaryError
 from crossfade.home import Home
+from crossfade.logs import cut_from
 from crossfade.ports import Clock
 from crossfade.processes import Program
 from crossfade.runtime.launch import Diagnose, Difference, EndedAtStart, Launch, Origin, Probe, RunningTarget
@@ -39,7 +40,8 @@ class ProcessRuntime:
         Idempotent. One that is replaced has `drain_s` to finish its answers. Raises UserError when somebody
         else holds the port, PermanentError when a target of that name runs with another command line and `on_difference` is REFUSE.
         """
-        running = processes.find(name, self.home.processes)
+        log = self.home.logs / f"{name}.log"
+        running = processes.find(name, self.home.processes) or self._without_record(name, log)
         if running and self._fingerprint(name) == launch.fingerprint:
             return _target(name, launch, running, Origin.ADOPTED)
         if running and on_difference is Difference.REFUSE:
@@ -50,12 +52,18 @@ class ProcessRuntime:
         if running:
             processes.stop(running, deadline_s=drain_s)
         require_free(launch.port, purpose=name)
-        log = self.home.logs / f"{name}.log"
         _rotate(log)
-        # Before the program: if we are killed in between, the mark speaks of a program that has no record and is never adopted.
+        # Before the program: if we are killed right after its start, it is found by its log, and the mark says what it is.
         self._write_fingerprint(name, launch.fingerprint)
         program = processes.start(name, launch.command, records=self.home.processes, log=log, env=launch.env)
         return _target(name, launch, program, Origin.STARTED)
+
+    def _without_record(self, name: str, log: Path) -> Program | None:
+        """What we started and were killed before we wrote it down; now it is."""
+        found = processes.unrecorded(name, log)
+        if found:
+            processes.record(found, self.home.processes)
+        return found
 
     def find_target(self, name: str, launch: Launch) -> RunningTarget | None:
         """The target if it runs with exactly this launch, else None."""
@@ -163,3 +171,4 @@ def _rotate(log: Path) -> None:
     for newer, place in zip(reversed(older[:-1]), reversed(older[1:]), strict=True):
         if newer.exists():
             newer.replace(place)
+    cut_from(log).unlink(missing_ok=True)

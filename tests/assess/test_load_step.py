@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from crossfade.assess.load import Load as Planned
 from crossfade.assess.load_step import Load, LoadShown, busiest, judge_load, load_for, longest_stall
 from crossfade.judge.evidence import Counts, Interval
 from crossfade.judge.verdict import Decision
@@ -53,6 +54,17 @@ def test_the_load_is_the_measured_peak_and_a_third_more():
     assert load_for(LoadStepPlan(), 7.2).at_once == math.ceil(7.2 * 1.3)
     assert load_for(LoadStepPlan(), 10.0).at_once == 13
     assert "busiest interval had 7.2 at once" in load_for(LoadStepPlan(), 7.2).why
+
+
+def test_a_load_that_the_plan_names_counts_where_it_is_more_than_was_measured():
+    planned = Planned(prompt_tokens=100, output_tokens=50, at_once=20, source="planned")
+    by_rate = Planned(prompt_tokens=100, output_tokens=50, requests_per_s=4, seconds=5, source="planned")
+    for peak in (None, 7.2):
+        assert load_for(LoadStepPlan(), peak, planned).at_once == load_for(LoadStepPlan(), peak, by_rate).at_once == 26
+    assert load_for(LoadStepPlan(), 7.2, planned).why == "20 requests at once, planned, times 1.3"
+    assert load_for(LoadStepPlan(), 7.2, by_rate).why == "4 requests/s x 5 s each, planned (Little's law), times 1.3"
+    assert load_for(LoadStepPlan(), 30.0, planned).at_once == 39
+    assert load_for(LoadStepPlan(at_once=10), 30.0, planned).at_once == 13
 
 
 def test_what_the_plan_says_goes_before_what_was_measured():

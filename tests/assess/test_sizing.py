@@ -185,7 +185,7 @@ def test_whatever_is_chosen_adds_up(total, used, count, rate, capability, scheme
         return
     fit = best_fit(asked)
     assert isinstance(fit, Fit)
-    assert found.gpu_memory_utilization * gpu.total_bytes <= gpu.total_bytes - gpu.used_bytes - GIB
+    assert int(found.gpu_memory_utilization * gpu.total_bytes) <= gpu.total_bytes - gpu.used_bytes - GIB
     assert fit.weight_bytes + fit.needs.bytes + fit.room <= found.gpu_memory_utilization * gpu.total_bytes + 1
     assert max(fit.load_bytes, fit.start_bytes) <= fit.room
     assert asked.model.heads % found.tensor_parallel_size == 0

@@ -10,6 +10,7 @@ from prefect.blocks.system import Secret
 
 from crossfade.errors import CrossfadeError
 from crossfade.home import CHECKOUT
+from crossfade.judge.baseline import Baseline
 from crossfade.lab.hub_content import Faults, LabRepository
 from crossfade.lab.stack import Lab
 from crossfade.ramp.logbook import Because
@@ -20,6 +21,7 @@ from crossfade.wiring import open_bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_routes")]
 
+PLANNED = "workload: {load: {prompt_tokens: 10, output_tokens: 60, at_once: 2}}"
 TOKEN = "hf_out_of_a_block"
 
 
@@ -101,13 +103,15 @@ def test_load_stops_at_a_target_that_fails_only_when_asked_several_things_at_onc
     server.turn = threading.Lock()  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        attempt = begin("several", ("load_step: {hold: 4s, max_tokens: 64}", "load_step: {hold: 1s, at_once: 2}"))
+        attempt = begin("several", ("load_step: {hold: 4s, max_tokens: 64}", f"load_step: {{hold: 1s}}\n{PLANNED}"))
         bench = open_bench(attempt.migration)
-        bench.desk.move(bench.state().model_copy(update={"phase": Phase.SERVING}), "note", "set by a test", Because(why="test"))
+        bench.desk.move(bench.state().model_copy(update={"phase": Phase.SERVING}), "outcome", "observe", Baseline.none())
         with pytest.raises(CrossfadeError, match=r"under 3 requests at once: .* requests failed .*500.* No user was moved"):
             prove_load(attempt)
     finally:
         server.shutdown()
         server.server_close()
-    assert "requests failed" in artifacts(f"{route_name(attempt.migration)}-load".replace(".", "-"))
+    told = artifacts(f"{route_name(attempt.migration)}-load".replace(".", "-"))
+    assert "requests failed" in told
+    assert "3: 2 requests at once, planned, times 1.3" in told
     assert open_bench(attempt.migration).state().phase is Phase.SERVING

@@ -6,10 +6,13 @@ Only a GPU shows these, so the environment here is a shell script in vLLM's plac
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from flow_stand import until
 
 from crossfade.home import CHECKOUT
 from crossfade.lab.stack import Lab
@@ -58,18 +61,56 @@ exit 1
     return tmp_path / "starts"
 
 
-@pytest.mark.usefixtures("stopped_target")
-def test_a_killed_start_is_repeated_and_a_gpu_without_bfloat16_gets_float16(
-    lab: Lab, plan_text: str, environments: Path, tmp_path: Path
-) -> None:
-    from tasks.start_target import start_target
-
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """The lab's weights, as a download leaves them."""
     weights = tmp_path / "weights"
     shutil.copytree(CHECKOUT / "deployments" / "lab-model", weights)
     files = hash_files(weights, ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
     (weights / "train.py").unlink()
     seal(weights, WeightsManifest(repo="crossfade/lab-model", commit="c" * 40, made_by="test", files=files))
-    how = start_target(plan_text, "demo/lab-latest", str(weights))
+    return weights
+
+
+@pytest.mark.usefixtures("stopped_target")
+def test_a_run_killed_while_vllm_loads_is_followed_by_one_that_waits_for_the_same_vllm(
+    lab: Lab, plan_text: str, environments: Path, tmp_path: Path, sealed: Path
+) -> None:
+    """kill -9 of the run that starts it; the server has not opened its port and goes on loading until the second run waits for it."""
+    from flows.serve import serve
+
+    python = environments.parent / "environments" / "vllm" / "bin" / "python"
+    serves = f"{sys.executable} {python.parent.parent}/server.py"
+    python.write_text(
+        f"""#!/bin/sh
+case "$*" in *--help=all*) cat {HELP}; exit 0;; esac
+echo $$ >> {environments}
+echo loading
+while [ ! -e {tmp_path}/loaded ]; do sleep 0.1; done
+exec {serves} "$@"
+"""
+    )
+    code = "import sys; from flows.serve import serve; serve(*sys.argv[1:], return_state=True)"
+    asked = (plan_text, "demo/lab-latest", str(sealed))
+    environment = lab.environment() | {"CROSSFADE_ENVIRONMENTS": os.environ["CROSSFADE_ENVIRONMENTS"]}
+    run = subprocess.Popen([sys.executable, "-c", code, *asked], env=environment, cwd=CHECKOUT)
+    until("vLLM to load", 90, lambda: environments.exists() or run.poll() is not None)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    (tmp_path / "loaded").touch()
+    state = serve(*asked, return_state=True)
+    assert state.is_completed(), state.message
+    [only] = environments.read_text().split()
+    assert f"adopted as process {only}," in state.message
+
+
+@pytest.mark.usefixtures("stopped_target")
+def test_a_killed_start_is_repeated_and_a_gpu_without_bfloat16_gets_float16(
+    lab: Lab, plan_text: str, environments: Path, sealed: Path
+) -> None:
+    from tasks.start_target import start_target
+
+    how = start_target(plan_text, "demo/lab-latest", str(sealed))
     starts = environments.read_text().splitlines()
     assert len(starts) == 3
     assert ["--dtype bfloat16" in start for start in starts] == [True, True, False]

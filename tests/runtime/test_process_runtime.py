@@ -17,6 +17,7 @@ import pytest
 from crossfade.errors import EngineDied, EngineWarming, PermanentError, UserError
 from crossfade.home import Home
 from crossfade.ports import SystemClock
+from crossfade.processes import bound_logs
 from crossfade.runtime.launch import Difference, EndedAtStart, Launch, Origin
 from crossfade.runtime.process_runtime import LOGS_KEPT, ProcessRuntime
 
@@ -228,6 +229,49 @@ def test_a_target_outlives_the_process_that_started_it(runtime, tmp_path):
     target = runtime.start_target("engine", asked)
     assert target.origin is Origin.ADOPTED
     wait(runtime, target)
+
+
+def test_a_program_whose_starter_died_before_it_wrote_a_record_is_adopted_and_not_started_twice(runtime):
+    """It has not opened its port yet, as a vLLM that loads: nothing but its log tells of it."""
+    asked = launch("import time; print('loading', flush=True); time.sleep(600)")
+    first = runtime.start_target("engine", asked)
+    (runtime.home.processes / "engine.json").unlink()
+    second = ProcessRuntime(runtime.home).start_target("engine", asked)
+    assert second.origin is Origin.ADOPTED
+    assert second.program == first.program
+    assert runtime.find_target("engine", asked) == second
+    (runtime.home.processes / "engine.json").unlink()
+    with pytest.raises(PermanentError, match=f"already runs as process {first.program.pid}"):
+        runtime.start_target("engine", replace(asked, env={**asked.env, "CUDA_VISIBLE_DEVICES": "1"}))
+
+
+WRITES_WHEN_ASKED = """
+    import itertools, signal, sys
+    lines = (f"line {number} {'x' * 80}" for number in itertools.count())
+    for _ in iter(lambda: signal.sigwait({signal.SIGUSR1}), None):
+        print(*itertools.islice(lines, 200), sep="\\n", flush=True)
+"""
+
+
+def test_the_log_of_one_running_server_stays_small_and_loses_nothing_recent(runtime):
+    limit = 30_000
+    waiting = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}); print('ready', flush=True)\n"
+    target = runtime.start_target("engine", launch(waiting + textwrap.dedent(WRITES_WHEN_ASKED)))
+    log, kept = (runtime.home.logs / name for name in ("engine.log", "engine.cut.log"))
+    until(lambda: "ready" in target.program.log_tail())
+    for burst in range(1, 8):
+        os.kill(target.program.pid, signal.SIGUSR1)
+        until(lambda burst=burst: f"line {200 * burst - 1} " in target.program.log_tail(1))
+        cut = bound_logs(runtime.home.processes, limit=limit)
+        assert cut == (("engine",) if burst % 2 == 0 else ())
+        assert log.stat().st_size <= limit
+        newest = [int(line.split()[1]) for line in target.program.log_tail(200).splitlines()]
+        assert newest == list(range(200 * (burst - 1), 200 * burst))
+    assert kept.stat().st_size <= 2 * limit
+    assert sorted(path.name for path in runtime.home.logs.iterdir()) == ["engine.cut.log", "engine.log"]
+    runtime.stop_target("engine", deadline_s=5)
+    runtime.start_target("engine", launch(SERVER))
+    assert not kept.exists(), "a diagnosis would read what the server before printed"
 
 
 def test_secrets_of_the_environment_are_in_no_repr():
