@@ -24,7 +24,7 @@ _DEPLOY_S = 180
 def start_server(lab: Lab) -> processes.Program:
     """Start the server, or find it running, and return at once; `wait_for_server` says when it answers."""
     address = ("--host", "127.0.0.1", "--port", str(lab.ports.prefect))
-    return lab.start("prefect-server", sys.executable, "-m", "prefect", "server", "start", *address)
+    return lab.start("prefect-server", sys.executable, "-m", "crossfade.prefect_server", *address)
 
 
 def wait_for_server(lab: Lab, say: Say, *, deadline_s: float = 180) -> None:

@@ -42,7 +42,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("prefect")
     port, records = free_port(), folder / "processes"
     settings = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    command = [sys.executable, "-m", "crossfade.prefect_server", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), **settings}
     program = processes.start("prefect", command, records=records, log=folder / "prefect.log", env=env)
     url = f"http://127.0.0.1:{port}/api"
