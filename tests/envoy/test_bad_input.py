@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,13 @@ from crossfade.errors import CrossfadeError, UserError
 from crossfade.rollout.routes import ModelRoute
 
 NOBODY = 65534
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose sockets' paths are short enough, however often pytest has been run: its own carry the number of the run."""
+    with tempfile.TemporaryDirectory(prefix="cf-") as folder:
+        yield Path(folder)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -47,8 +56,8 @@ def test_two_routes_that_match_one_name_are_refused(rig: Rig, models: tuple[str,
     assert files(rig.stack.folder) == before
 
 
-def test_a_folder_below_a_file_is_refused(cold_rig: Rig, tmp_path: Path):
-    occupied = tmp_path / "file"
+def test_a_folder_below_a_file_is_refused(cold_rig: Rig, short_path: Path):
+    occupied = short_path / "file"
     occupied.write_text("")
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
         process.start(replace(cold_rig.stack, folder=occupied / "router"), cold_rig.home)
@@ -97,17 +106,17 @@ ENVOYS = {
 
 
 @pytest.mark.parametrize("kind", ENVOYS)
-def test_an_envoy_that_is_missing_or_too_old_is_refused_before_anything_is_written(tmp_path: Path, kind: str):
+def test_an_envoy_that_is_missing_or_too_old_is_refused_before_anything_is_written(short_path: Path, kind: str):
     script, told = ENVOYS[kind]
     if script:
-        program = tmp_path / "bin" / "envoy"
+        program = short_path / "bin" / "envoy"
         program.parent.mkdir()
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-    ended = _start_without_the_wheel(tmp_path)
+    ended = _start_without_the_wheel(short_path)
     assert ended.stdout.startswith("ToolMissing: "), ended
     assert told in ended.stdout
-    assert not (tmp_path / "home").exists()
+    assert not (short_path / "home").exists()
 
 
 def _start_without_the_wheel(folder: Path) -> subprocess.CompletedProcess[str]:
