@@ -19,8 +19,11 @@ import threading
 _STARTED_AFTER_S = 20.0
 """When what the server has imported is taken out of what is looked through from then on; half a million objects that stay."""
 
-_YOUNG_EVERY_S, _ALL_EVERY = 1.0, 30
-"""Seconds between collections of young garbage, and after how many of them comes one of all."""
+_YOUNG_EVERY_S, _ALL_EVERY = 1.0, 60
+"""Seconds between looks at young garbage, and after how many of them all of it is collected."""
+
+_YOUNG = 20_000
+"""New objects that are worth a collection: some milliseconds in which no other thread runs."""
 
 
 def collect_aside(*, started_after_s: float = _STARTED_AFTER_S, every_s: float = _YOUNG_EVERY_S) -> None:
@@ -37,7 +40,8 @@ def _collect(started_after_s: float, every_s: float) -> None:
     while True:
         for _ in range(_ALL_EVERY):
             pause.wait(every_s)
-            gc.collect(1)
+            if gc.get_count()[0] > _YOUNG:
+                gc.collect(1)
         gc.collect()
 
 

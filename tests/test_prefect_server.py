@@ -19,7 +19,7 @@ gc.callbacks.append(lambda *_: where.add(threading.current_thread().name))
 known = weakref.ref(Loop())
 give_up_s = time.monotonic() + 20
 while known() is not None and time.monotonic() < give_up_s:
-    _ = [Loop() for _ in range(10_000)]  # far more than what makes Python collect by itself
+    _ = [Loop() for _ in range(30_000)]  # far more than what makes Python collect by itself
     time.sleep(0.01)
 print(known() is None, sorted(where))
 """
