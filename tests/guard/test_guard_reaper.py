@@ -80,8 +80,11 @@ def test_a_tick_whose_worker_died_with_it_makes_room_for_the_next(api: str, stat
     assert ramp.put(hung, state) == state
     assert ramp.put(ramp.run(), "PENDING") == "CANCELLED", "the limit of one is not in force, so this test proves nothing"
     reaper = Reaper(PrefectHttp(), shortest_s=2)
-    eventually(lambda: reaper.reap(mine=lambda name: name == "chat/stuck", now_s=time.time()), within_s=60)
-    assert ramp.state(hung) == "CRASHED"
+
+    def reap() -> None:
+        reaper.reap(mine=lambda name: name == "chat/stuck", now_s=time.time())
+
+    eventually(lambda: ramp.state(hung) == "CRASHED", within_s=60, each=reap)
     assert f"sat in {state}" in ramp.message(hung)
     assert ramp.put(ramp.run(), "PENDING") == "PENDING"
 
