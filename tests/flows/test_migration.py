@@ -53,7 +53,7 @@ def ended(prefect: PrefectApi, run_id: str) -> FlowRun:
 def gpu_runs(lab: Lab) -> list[tuple[str, str, str]]:
     """Name, pool and idempotency key of every run that was handed over."""
     reply = httpx.post(f"{lab.prefect_api}/flow_runs/filter", json={"flows": {"name": {"any_": ["quantize", "serve"]}}}, timeout=20).json()
-    return [(run["name"], run["work_pool_name"], run["idempotency_key"]) for run in reply]
+    return [(run["name"], run["work_pool_name"], run["idempotency_key"] or "") for run in reply]
 
 
 @pytest.mark.usefixtures("clean_routes", "stopped_target")
