@@ -68,7 +68,9 @@ class Given:
             return self.each or ()
         whole = int((now_s - since_s) / every_s + 1e-9)
         starts = [since_s + every_s * index for index in range(whole)]
-        return tuple(self.each.model_copy(update={"start_s": start, "end_s": start + every_s}) for start in starts)
+        not_asked = dict.fromkeys(MEASURES - measures, ())  # as Prometheus: who does not ask for a histogram gets none
+        seen = {arm: getattr(self.each, arm).model_copy(update=not_asked) for arm in ("source", "target", "shadow")}
+        return tuple(self.each.model_copy(update={**seen, "start_s": start, "end_s": start + every_s}) for start in starts)
 
     def read(self, gate: str, promql: str) -> Reading | Blind:
         return Reading(gate=gate, value=self.readings[gate]) if gate in self.readings else Blind(gate=gate, why="no such series")
