@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import cast
 
 import httpx
+from pydantic import JsonValue
 
 from crossfade import processes
 from crossfade.errors import EngineDied, Unreachable
 from crossfade.home import CHECKOUT
 from crossfade.lab.stack import Lab, Say
-from crossfade.prefect_api import PrefectApi
+from crossfade.prefect_api import ENGINE, PrefectApi
 
 POOLS = ("crossfade", "gpu")
 
 _DEPLOY_S = 180
+_TEMPLATE = CHECKOUT / "deployments" / "work-pools" / "process.json"
 
 
 def start_server(lab: Lab) -> processes.Program:
@@ -54,7 +58,7 @@ def make_pools(lab: Lab) -> None:
     api = PrefectApi(lab.prefect_api)
     try:
         for pool in POOLS:
-            api.ensure_pool(pool)
+            api.ensure_pool(pool, _job_template())
         api.ensure_queue("crossfade", "urgent", priority=1)
     except Unreachable as error:
         raise Unreachable(f"the Prefect server took no work pools: {error} Its log is {_log(lab)}.") from None
@@ -76,6 +80,16 @@ def deploy_all(lab: Lab) -> None:
         raise EngineDied(f"'prefect deploy --all' did not end within {_DEPLOY_S} s. The server's log is {_log(lab)}.") from None
     if done.returncode != 0:
         raise EngineDied(f"'prefect deploy --all' failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
+
+
+def _job_template() -> JsonValue:
+    """The shipped template for process pools, for this machine: this Python, and no folders or environment but the worker's own."""
+    template: dict[str, dict[str, dict[str, dict[str, JsonValue]]]] = json.loads(_TEMPLATE.read_bytes())
+    properties = template["variables"]["properties"]
+    for variable in ("env", "working_dir"):
+        del properties[variable]["default"]
+    properties["command"]["default"] = ENGINE
+    return cast("JsonValue", template)
 
 
 def _log(lab: Lab) -> Path:

@@ -60,6 +60,7 @@ def test_a_process_worker_makes_its_job_of_the_template():
     job = ProcessJobConfiguration.model_validate(filled)
     assert job.env["CROSSFADE_HOME"] == "/mnt/store"
     assert str(job.working_dir) == "/opt/crossfade"
+    assert job.command == "/opt/crossfade/.venv/bin/python -m prefect.engine"
 
 
 def test_a_kubernetes_job_asks_for_a_gpu_and_mounts_the_store_where_everybody_has_it():
