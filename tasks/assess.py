@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from crossfade.assess.gpus import devices
 from crossfade.assess.inventory import Demand, MachineFacts, TargetFacts
-from crossfade.assess.layout import Layout, layout_of, planned_load
+from crossfade.assess.layout import Layout, expected_load, layout_of
 from crossfade.assess.shape import shape_from_config
 from crossfade.assess.tensors import Made
 from crossfade.assess.verdict import assess as judge_plan
@@ -22,7 +22,7 @@ from crossfade.vllm.command import served_names
 from crossfade.wiring import Bench
 from tasks.artifacts import table
 from tasks.hub_token import hub_access
-from tasks.sizing import Sized, size_model
+from tasks.sizing import Asked, Sized, seen_at_router, size_model
 from tasks.stage import Report, stage
 
 
@@ -49,20 +49,23 @@ def assess(bench: Bench, state: MigrationState) -> Report:
     """What both sides say of themselves, the decision framework, and the hazards that can be seen from here."""
     access = hub_access(bench.plan)
     resolved = resolve(bench.model.huggingface, bench.model.revision, access)
-    config, source = read_config(resolved, access), bench.source.facts(bench.model.ollama)
-    sized = size_model(bench, source, resolved, config, access)
+    config, source, seen = (
+        read_config(resolved, access),
+        bench.source.facts(bench.model.ollama),
+        seen_at_router(bench.plan.prometheus, bench.migration),
+    )
+    load = expected_load(bench.plan.workload.load, seen.at_once)
+    sized = size_model(bench, Asked(resolved, config, source, load), access)
     chosen = _chosen(bench, resolved, sized)
     fetched = resolved if chosen.repo == resolved.repo else resolve(chosen.repo, chosen.commit, access)
     check_room(fetched, bench.weights, 1 if chosen.scheme == "none" else 2)
     target = _target_facts(bench, fetched, config, sized)
     machine = MachineFacts(tuple(device.gpu.total_bytes for device in devices(sized.gpus)))
-    load = planned_load(bench.plan.workload.load)
-    verdict = judge_plan(
-        source, target, bench.plan.workload, machine=machine, demand=Demand(peak_concurrency=load.concurrency if load else None)
-    )
+    demand = Demand(peak_concurrency=load.concurrency if load else seen.at_once or None)
+    verdict = judge_plan(source, target, bench.plan.workload, machine=machine, demand=demand)
     rows = [(f.gate, f.source, f.target, str(f.decision), f.reason) for f in verdict.findings]
     findings = table(("what", "source", "target", "verdict", "why"), rows)
-    markdown = f"# Assessment: {verdict.decision}\n\n{verdict.reason}\n\n{findings}\n\n{sized.markdown()}"
+    markdown = f"# Assessment: {verdict.decision}\n\n{verdict.reason}\n\n{findings}\n\nRequests at once: {seen.said}.\n\n{sized.markdown()}"
     if verdict.decision is not Decision.PROMOTE:
         refusal = GateFailed(f"{bench.migration}: the assessment says {verdict.decision}: {verdict.reason}. {verdict.next_action}")
         refusal.add_note(markdown)

@@ -10,7 +10,7 @@ from crossfade.assess.architecture import Architecture, read_architecture
 from crossfade.assess.fit import Question, Wishes
 from crossfade.assess.gpus import Gpu
 from crossfade.assess.inventory import SourceFacts
-from crossfade.assess.layout import planned_load
+from crossfade.assess.load import Load
 from crossfade.assess.sizing import DoesNotFit, Row, size
 from crossfade.assess.source_memory import NO_SOURCE, GgufShape, SourceMemory, predicted_bytes
 from crossfade.assess.storage import Storage, choose_storage
@@ -21,7 +21,10 @@ from crossfade.hub.headers import fetch_headers
 from crossfade.hub.published import Found, find_published
 from crossfade.hub.repository import ResolvedRepository
 from crossfade.plan.addresses import same_address
+from crossfade.plan.model import PrometheusPlan
 from crossfade.prometheus.gauges import gauge_by
+from crossfade.prometheus.queries import busiest
+from crossfade.rollout.names import route_name
 from crossfade.rollout.routes import canonical
 from crossfade.runtime.gpus import DCGM_FREE, DCGM_RESERVED, DCGM_USED, gpus_from_dcgm, gpus_of_this_machine
 from crossfade.wiring import Bench
@@ -59,7 +62,39 @@ class Sized:
         return f"\n\n### Published quantizations\n\n{table(('repository', 'commit', 'stored', 'verdict', 'notes'), rows)}\n"
 
 
-def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, config: Mapping[str, object], access: Access) -> Sized:
+@dataclass(frozen=True)
+class Asked:
+    """What is to be served: the repository with its configuration, what the source says of the model, and the load to expect."""
+
+    resolved: ResolvedRepository
+    config: Mapping[str, object]
+    source: SourceFacts
+    load: Load | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Most requests that were under way at once at the router, and a sentence for people; 0 when none came, or nobody can tell."""
+
+    at_once: float
+    said: str
+
+
+def seen_at_router(prometheus: PrometheusPlan, migration: str) -> Seen:
+    """What went through the router for a migration's model within a week.
+
+    Before a first migration only a router that was there already has seen any; a second attempt knows what the first one saw.
+    """
+    try:
+        found = gauge_by(prometheus.url, busiest(route_name(migration)), (), timeout_s=prometheus.timeout)
+    except Unreachable as error:
+        return Seen(0.0, f"unknown, so the plan's load decides alone: {error}")
+    if not (at_once := found.get((), 0.0)):
+        return Seen(0.0, "none went through the router's route of this model within a week, so the plan's load decides alone")
+    return Seen(at_once, f"at most {at_once:.1f}, as means over five minutes of a week at the router")
+
+
+def size_model(bench: Bench, asked: Asked, access: Access) -> Sized:
     """How to store and serve the model on the GPUs there are, or on unknown ones.
 
     `quantize: auto` is decided here and nowhere else. Raises GateFailed with three ways out when nothing fits, WeightsInvalid when
@@ -67,19 +102,19 @@ def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, 
     """
     gpus, origin = _gpus(bench)
     try:
-        model = read_architecture(config)
+        model = read_architecture(asked.config)
     except WeightsInvalid as error:
         if bench.model.quantize == "auto":
             raise
         return Sized(gpus, origin, None, note=f"not sized: {error}")
     question = Question(
         model=model,
-        weights=_census(resolved, model, access),
+        weights=_census(asked.resolved, model, access),
         gpus=gpus,
-        load=planned_load(bench.plan.workload.load),
+        load=asked.load,
         wishes=_wishes(bench),
         source=_source_memory(bench, model) if gpus else NO_SOURCE,
-        source_context=source.context,
+        source_context=asked.source.context,
     )
     sized = size(question)
     if isinstance(sized, DoesNotFit):
@@ -88,8 +123,8 @@ def size_model(bench: Bench, source: SourceFacts, resolved: ResolvedRepository, 
         return Sized(gpus, origin, Storage(sized.scheme, sized, f"the plan says quantize: {bench.model.quantize}"))
     found = NOBODY
     if sized.scheme != "none":
-        organisations = (resolved.repo.split("/")[0], *bench.model.trust)
-        found = find_published(resolved, config, organisations, access)
+        organisations = (asked.resolved.repo.split("/")[0], *bench.model.trust)
+        found = find_published(asked.resolved, asked.config, organisations, access)
     return Sized(gpus, origin, choose_storage(question, sized, found.offers), found)
 
 

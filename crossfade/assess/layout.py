@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import ceil
+
 from pydantic import BaseModel, ConfigDict
 
 from crossfade.assess.load import Load
@@ -54,6 +57,17 @@ def filled_in(plan: Plan, layout: Layout | None) -> Plan:
     update = {name: value for name, value in found.items() if value is not None and getattr(wanted, name) == "auto"}
     vllm = wanted.model_copy(update=update | {"max_num_seqs": max(wanted.max_num_seqs, layout.max_num_seqs)})
     return plan.model_copy(update={"target": plan.target.model_copy(update={"vllm": vllm})})
+
+
+def expected_load(load: LoadPlan | None, seen_at_once: float) -> Load | None:
+    """The load a plan names, raised to the requests at once that the router was seen to carry, where that is more; 0 where none were.
+
+    Without a plan's lengths of prompts and answers there is no load that a cache could be sized for, whatever was seen.
+    """
+    planned = planned_load(load)
+    if planned is None or planned.concurrency >= seen_at_once:
+        return planned
+    return replace(planned, at_once=ceil(10 * seen_at_once) / 10, source="measured")
 
 
 def planned_load(load: LoadPlan | None) -> Load | None:

@@ -10,9 +10,12 @@ MARGIN = 1.3
 """Above the mean: arrivals come in bursts, and a full cache throws requests out and begins them again."""
 
 
+_SAID = {"measured": "the most in five minutes of a week at the router", "planned": "planned"}
+
+
 @dataclass(frozen=True)
 class Load:
-    """The busiest time, measured at the router or written in the plan.
+    """The busiest time, its requests at once measured at the router or written in the plan.
 
     `requests_per_s` is its peak rate, `seconds` how long a request takes on average, `prompt_tokens` and `output_tokens` its mean
     lengths. `longest_tokens` is prompt and output together of all but one request in a thousand. `at_once`, where it was counted,
@@ -45,5 +48,5 @@ class Load:
     def why(self) -> str:
         """The concurrency as a sum a person can check."""
         if self.at_once is not None:
-            return f"{self.at_once:g} requests at once, {self.source}"
+            return f"{self.at_once:g} requests at once, {_SAID[self.source]}"
         return f"{self.requests_per_s:g} requests/s x {self.seconds:g} s each, {self.source} (Little's law)"

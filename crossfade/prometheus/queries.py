@@ -31,6 +31,12 @@ SHADOW_REQUESTS: Final = "envoy_cluster_upstream_rq_xx"
 SHADOW_BUCKETS: Final = "envoy_cluster_upstream_rq_time_bucket"
 """Mirrored requests are in no access log: only their cluster counts them, by class of status and by time to the end of the reply."""
 
+SPENT_MS: Final = "envoy_cf_duration_sum"
+"""Milliseconds that requests took, all together."""
+
+BUSIEST_OVER_S: Final = 7 * 86_400
+"""A week has every hour of every weekday."""
+
 _ROUTER_PREFIX: Final = "llm"
 _ACTIVE: Final = "envoy_cluster_upstream_rq_active"
 
@@ -179,6 +185,15 @@ def share_off(route: str, asked_bp: int, window_s: float) -> str:
 def active_requests(arm: Arm, target: str = "") -> str:
     """Requests an engine is working on right now, over all routes and router processes; `target` names a further target."""
     return f"sum({_ACTIVE}{{envoy_cluster_name={_quoted(_cluster(arm, target))}}})"
+
+
+def busiest(route: str, window_s: float = BUSIEST_OVER_S) -> str:
+    """Most requests of a route under way at once, as means over five minutes: by Little's law the time they take, by the time it took.
+
+    No data while nobody asked.
+    """
+    at_once = f"sum(rate({SPENT_MS}{{route={_quoted(route)}}}[5m])) / 1000"
+    return f"max_over_time(({at_once})[{_ms(window_s)}:1m])"
 
 
 def shadow_requests(window_s: float, target: str = "") -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import yaml
 
-from crossfade.assess.layout import Layout, filled_in, layout_of, planned_load
+from crossfade.assess.layout import Layout, expected_load, filled_in, layout_of, planned_load
 from crossfade.assess.sizing import Sizing
 from crossfade.plan.model import LoadPlan, Plan
 
@@ -59,3 +59,16 @@ def test_a_planned_load_is_counted_by_littles_law():
     assert load is not None and load.concurrency == 20
     assert "planned" in load.why()
     assert planned_load(None) is None
+
+
+def test_more_than_the_plan_expects_was_seen_and_is_sized_for():
+    planned = LoadPlan.model_validate({"prompt_tokens": 1000, "output_tokens": 200, "requests_per_s": 4, "seconds": "5s"})
+    seen = expected_load(planned, 31.72)
+    assert seen is not None and (seen.concurrency, seen.mean_tokens) == (31.8, 1200)
+    assert "31.8 requests at once, the most in five minutes of a week at the router" in seen.why()
+
+
+def test_less_than_the_plan_expects_changes_nothing_and_without_lengths_nothing_can_be_sized():
+    planned = LoadPlan.model_validate({"prompt_tokens": 1000, "output_tokens": 200, "requests_per_s": 4, "seconds": "5s"})
+    assert expected_load(planned, 12.0) == planned_load(planned)
+    assert expected_load(None, 12.0) is None

@@ -81,6 +81,7 @@ def test_auto_makes_nothing_where_no_gpu_is_known_and_says_so(begin: Begin, arti
     assert (assessed(migration).scheme, assessed(migration).layout) == ("none", None)
     assert "no GPU is known" in artifact(migration, "assess")
     assert "cache per token" in artifact(migration, "assess")
+    assert "Requests at once: none went through the router" in artifact(migration, "assess")
 
 
 def test_auto_makes_the_gentlest_scheme_that_fits_where_nobody_publishes_one(begin: Begin, artifact: Artifact) -> None:
