@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -216,7 +217,7 @@ def _cleaned(started: Stack, database: Path) -> tuple[int, int]:
         for table, column in (("flow_run", "end_time"), ("events", "occurred"), ("log", "timestamp"), ("artifact", "created")):
             connection.execute(f"UPDATE {table} SET {column} = datetime({column}, '-60 days')")  # noqa: S608 - our own words
     address = ("--host", "127.0.0.1", "--port", str(lab.ports.prefect))
-    lab.start("prefect-server", "python", "-m", "crossfade.prefect_server", *address, extra=KEPT_SETTINGS | _AT_ONCE)
+    lab.start("prefect-server", sys.executable, "-m", "crossfade.prefect_server", *address, extra=KEPT_SETTINGS | _AT_ONCE)
     give_up_s = time.monotonic() + 180
     left = -1
     while left and time.monotonic() < give_up_s:
