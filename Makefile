@@ -11,8 +11,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.crossfade-setup
 LOCK := deployments/environments/crossfade.lock.txt
 TOOLS := vllm llmcompressor
-# What needs no engines runs in a process for each core; a file's tests stay together, for they share what they start.
+# A process for each core; a file's tests stay together, for they share what they start, and the whole stack is started in one of them only.
 AT_ONCE := -n auto --maxprocesses 4 --dist loadfile
+ENGINES_AT_ONCE := -n 2 --dist loadfile
 # Real engines on a crowded machine starve now and then. What fails is asked once more, alone, and both answers are shown: twice is broken.
 ONCE_MORE = { test $$? -eq 1 && echo "test: what failed is asked once more, alone" && $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
@@ -66,7 +67,7 @@ demo-breach: setup
 test: environments lint
 	@echo "test: running everything (about 30 minutes on 2 cores)"
 	@$(BIN)/pytest -m "not slow" $(AT_ONCE) || $(ONCE_MORE)
-	@$(BIN)/pytest -m slow || $(ONCE_MORE)
+	@$(BIN)/pytest -m slow $(ENGINES_AT_ONCE) || $(ONCE_MORE)
 
 test-fast: setup
 	@$(BIN)/pytest -m "not slow" $(AT_ONCE)

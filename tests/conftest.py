@@ -6,6 +6,8 @@ import signal
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
+from xdist.scheduler.protocol import Scheduling
 
 settings.register_profile("crossfade", deadline=None)
 settings.load_profile("crossfade")
@@ -15,6 +17,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(name, None)
+
+
+class OneLab(LoadFileScheduling):
+    """A file's tests stay together in one process, and so do all files that share the whole stack: it is started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "tests/flows" if file.startswith("tests/flows/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config) -> Scheduling | None:
+    """`--dist loadfile` as this project means it."""
+    return OneLab(config) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
