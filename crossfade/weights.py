@@ -108,13 +108,24 @@ def seal(folder: Path, manifest: WeightsManifest) -> WeightsManifest:
     for file in manifest.files:
         if file.path.endswith(".safetensors"):
             check_safetensors(folder / file.path)
+        _to_disk(folder / file.path)
     temporary = folder / f".{MANIFEST}.tmp"
     with temporary.open("w", encoding="utf-8") as output:
         output.write(manifest.model_dump_json(indent=1) + "\n")
         output.flush()
         os.fsync(output.fileno())
     temporary.replace(folder / MANIFEST)
+    _to_disk(folder)
     return manifest
+
+
+def _to_disk(path: Path) -> None:
+    """Return when the disk has a file, or the names in a folder: a manifest must not outlive what it vouches for."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def hash_files(folder: Path, paths: Sequence[str]) -> tuple[WeightFile, ...]:

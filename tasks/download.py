@@ -46,6 +46,8 @@ def download(bench: Bench, state: MigrationState) -> Report:
 
 def in_words(now: Transferred) -> str:
     """What is here of what is wanted, how fast it comes, and how long it takes still."""
+    if now.waits_for:
+        return f"waiting for {now.waits_for}"
     done = f"{now.bytes_done:,} of {now.bytes_total:,} bytes"
     if not now.eta_s:
         return done

@@ -41,6 +41,8 @@ def prove_load(bench: Bench, state: MigrationState) -> Report:
     load = load_for(plan, None if plan.at_once else _peak(bench, state), planned_load(bench.plan.workload.load))
     with closing(target_of(bench.plan, timeout_s=_TIMEOUT_S)) as target:
         shown = _shown(bench, target, load)
+    if planned := planned_load(bench.plan.workload.load):
+        shown = shown.model_copy(update={"planned_tokens": planned.needed_tokens})
     verdict = judge_load(shown, plan, bench.plan.guard)
     markdown = _markdown(shown, verdict.reason, [(f.gate, str(f.decision), f.reason, f.source) for f in verdict.findings])
     if verdict.decision is not Decision.PROMOTE:

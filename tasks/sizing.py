@@ -12,7 +12,7 @@ from crossfade.assess.gpus import Gpu
 from crossfade.assess.inventory import SourceFacts
 from crossfade.assess.load import Load
 from crossfade.assess.sizing import DoesNotFit, Row, size
-from crossfade.assess.source_memory import NO_SOURCE, GgufShape, SourceMemory, predicted_bytes
+from crossfade.assess.source_memory import NO_SOURCE, GgufShape, SourceMemory, default_context, predicted_bytes
 from crossfade.assess.storage import Storage, choose_storage
 from crossfade.assess.tensors import WeightCensus, count_header, count_index
 from crossfade.errors import GateFailed, Unreachable, WeightsInvalid
@@ -113,7 +113,7 @@ def size_model(bench: Bench, asked: Asked, access: Access) -> Sized:
         gpus=gpus,
         load=asked.load,
         wishes=_wishes(bench),
-        source=_source_memory(bench, model) if gpus else NO_SOURCE,
+        source=_source_memory(bench, model, gpus) if gpus else NO_SOURCE,
         source_context=asked.source.context,
     )
     sized = size(question)
@@ -192,7 +192,7 @@ def _is_here(address: str) -> bool:
     return same_address(address, f"127.0.0.1:{address.rpartition(':')[2]}")
 
 
-def _source_memory(bench: Bench, model: Architecture) -> SourceMemory:
+def _source_memory(bench: Bench, model: Architecture, gpus: tuple[Gpu, ...]) -> SourceMemory:
     """What Ollama holds, or would take again, of the very GPUs; nothing when it runs on another machine."""
     host = urlsplit(bench.plan.source.url).hostname or ""
     if not _is_here(f"{host}:1") or not _is_here(bench.plan.target.address):
@@ -205,4 +205,5 @@ def _source_memory(bench: Bench, model: Architecture) -> SourceMemory:
     entry = next((each for each in bench.source.inventory() if canonical(each.name) == name), None)
     about = bench.source.describe(bench.model.ollama)
     shape = GgufShape(entry.size_bytes if entry else 0, model.layers, model.heads, model.kv_heads, model.hidden)
-    return SourceMemory(resident + predicted_bytes(shape, context=about.context_length or 4096), resident)
+    context = about.num_ctx or default_context(sum(gpu.count * gpu.total_bytes for gpu in gpus), about.context_length)
+    return SourceMemory(resident + predicted_bytes(shape, context=context), resident)

@@ -11,7 +11,8 @@ from crossfade.assess.shape import Shape
 class SourceFacts:
     """What the source says of one model and of itself.
 
-    `context` is the number of tokens the running instance really has where that is known, else the model's own maximum.
+    `context` is the number of tokens its users have: the running instance's, else what the Modelfile says. None for an idle model without
+    `num_ctx`, whose context Ollama decides when it loads it; what the model was made for is no answer to that.
     `installed` are all the names the source can serve, this model's among them. `parallel` is how many requests it answers
     at once per model. `stand_in` is set by the lab's source, so that no report takes it for Ollama.
     """

@@ -32,7 +32,8 @@ class LoadShown(BaseModel):
     """What the target did under it. Times are seconds of whole requests.
 
     `first_s` is the first warm-up request, `warm_s` the last: what users are spared. `stalled_s` is the longest time in which requests
-    ran and the engine took no step. `kv_tokens` is None where vLLM does not say how large its KV cache is.
+    ran and the engine took no step. `kv_tokens` is None where vLLM does not say how large its KV cache is. `planned_tokens` is what the
+    plan's load needs of it at once, 0 where the plan names none: the step's own requests are rarely as long.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class LoadShown(BaseModel):
     kv_tokens: int | None
     kv_share: float
     stalled_s: float
+    planned_tokens: int = 0
 
 
 def busiest(intervals: Sequence[Interval]) -> float:
@@ -105,6 +107,9 @@ def _memory(shown: LoadShown) -> Finding:
         return _finding("KV room", True, "this vLLM does not say how large its KV cache is", "")
     need = math.ceil(shown.load.at_once * shown.tokens_per_request)
     why = f"the KV cache holds {shown.kv_tokens:,} tokens, {shown.load.at_once} requests of {shown.tokens_per_request:.0f} need {need:,}"
+    if shown.planned_tokens > need:
+        need = shown.planned_tokens
+        why = f"the KV cache holds {shown.kv_tokens:,} tokens, the plan's workload.load needs {need:,} at once"
     return _finding("KV room", shown.kv_tokens >= need, why, f"at least {need:,} tokens")
 
 

@@ -52,6 +52,15 @@ def predicted_bytes(shape: GgufShape, *, context: int, parallel: int = 1, batch:
     return shape.file_bytes + cache + surcharge
 
 
+def default_context(gpus_bytes: int, made_for: int | None) -> int:
+    """Tokens that Ollama gives a model nobody set `num_ctx` for, by the memory of all its GPUs together (0.30 and later).
+
+    `OLLAMA_CONTEXT_LENGTH` on the server may say something else; only a loaded model tells.
+    """
+    tier = 262_144 if gpus_bytes >= 47 * GIB else 32_768 if gpus_bytes >= 23 * GIB else 4_096
+    return min(tier, made_for or tier)
+
+
 def would_load(needed_bytes: int, free_bytes: int) -> bool:
     """Whether Ollama would put a model wholly on a GPU with so much free."""
     return needed_bytes <= FITS_BELOW * free_bytes

@@ -10,13 +10,14 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
 
-from crossfade.errors import PermanentError, TemporaryError, WeightsInvalid
+from crossfade.errors import PermanentError, WeightsInvalid
 from crossfade.hub.access import Access
 from crossfade.hub.failures import offline
 from crossfade.hub.repository import RepositoryFile, ResolvedRepository, resolve
@@ -25,6 +26,7 @@ from crossfade.hub.stream import PARTS, same
 from crossfade.hub.transfer import Progress, transfer
 from crossfade.weights import MANIFEST, WeightFile, WeightsManifest, folder_for, seal, verify
 
+_LOOK_AGAIN_S = 1.0
 _STALLED_AFTER_S = 600.0  # above the hub's longest Retry-After (300 s)
 
 
@@ -67,11 +69,11 @@ def download(
 
     `on_progress` is called in the caller's thread, about twice a second and once at the end. Raises WeightsInvalid (a file differs
     from the hub's record; it has been removed, so that the next try fetches it), NotEnoughRoom (disk full), Unreachable or
-    TemporaryError (trying again goes on from there; also while another process downloads the same commit).
+    TemporaryError (trying again goes on from there). While another process downloads the same commit, this one waits for it.
     """
     access = access or Access.from_environment()
     folder = folder_for(weights_root, resolved.repo, resolved.commit)
-    with _alone_in(folder):
+    with _alone_in(folder, lambda: on_progress(Progress(0, resolved.total_bytes, waits_for="another download of the same commit"))):
         manifest = _present(folder)
         if manifest is None:
             if access.offline:
@@ -115,16 +117,19 @@ def _recorded(file: RepositoryFile) -> str:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder and hold its lock. The kernel drops the lock when the process dies, however it dies."""
+def _alone_in(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """Make the folder and hold its lock, once nobody else does. The kernel drops the lock when the process dies, however it dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder.parent / f".{folder.name}.lock").open("w")
     except OSError as error:
         raise PermanentError(f"Cannot write {error.filename}: {error.strerror}. Make the store: folder writable.") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TemporaryError(f"Another process is downloading into {folder} now; waiting for it.", delay_s=10.0) from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waits()
+                time.sleep(_LOOK_AGAIN_S)
         yield

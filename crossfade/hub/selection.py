@@ -53,8 +53,8 @@ def select(repo: str, names: Sequence[str]) -> tuple[str, ...]:
             f"{repo} has safetensors but no config.json, so no engine can tell what model they are; an adapter (LoRA) alone "
             "cannot be served. Name the repository of the whole model as huggingface: in the plan."
         )
-    # Mistral publishes the same weights a second time in its own layout
-    doubles = {name for name in tensors if name.startswith("consolidated")}
+    # Mistral publishes the same weights a second time in its own layout, with an index of their own where they are many files
+    doubles = {name for name in wanted if name.startswith("consolidated")}
     return tuple(sorted(wanted - doubles if tensors - doubles else wanted))
 
 

@@ -25,11 +25,15 @@ _SPEED_OVER_POLLS = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """Bytes here of bytes wanted; what an earlier, interrupted try left counts as done. `bytes_per_s` is over the last ten seconds."""
+    """Bytes here of bytes wanted; what an earlier, interrupted try left counts as done. `bytes_per_s` is over the last ten seconds.
+
+    `waits_for` is empty, or whoever fetches the same files now: nothing is fetched twice.
+    """
 
     bytes_done: int
     bytes_total: int
     bytes_per_s: float = field(default=0.0, compare=False)
+    waits_for: str = ""
 
     @property
     def eta_s(self) -> float | None:

@@ -78,7 +78,7 @@ class OllamaSource:
         return tuple(entry.model() for entry in self._ask("GET", "/api/ps", LoadedReply).models)
 
     def facts(self, name: str) -> SourceFacts:
-        """What the assessment wants to know of one model. The context is the running instance's if the model is loaded."""
+        """What the assessment wants to know of one model. Nothing is loaded by asking."""
         installed = self.inventory()
         about = self.describe(name)
         entry = next((model for model in installed if canonical(model.name) == canonical(name)), None)
@@ -91,7 +91,7 @@ class OllamaSource:
             digest=entry.digest if entry else "",
             parameter_size=about.parameter_size,
             quantization=about.quantization_level,
-            context=running.context_length if running and running.context_length else about.context_length,
+            context=running.context_length if running and running.context_length else about.num_ctx,
             capabilities=about.capabilities or ("completion",),  # servers before v0.6.4 do not say
             installed=tuple(model.name for model in installed),
             shape=about.shape,

@@ -53,6 +53,12 @@ class ModelDescription:
     system: str
     parameters: tuple[Parameter, ...]
 
+    @property
+    def num_ctx(self) -> int | None:
+        """The context its Modelfile asks for, at most the one it was made for; None when Ollama decides."""
+        asked = next((int(one.value) for one in self.parameters if one.name == "num_ctx" and one.value.isdecimal()), 0)
+        return min(asked, self.context_length or asked) or None
+
 
 @dataclass(frozen=True)
 class LoadedModel:

@@ -61,7 +61,9 @@ class VllmOptions(Part):
     generation_config: Literal["vllm", "auto"] = Field(
         "vllm", description="auto: the repository's sampling defaults, which Ollama never read."
     )
-    sampling: Mapping[str, float] = Field({}, description="What a request gets that does not say, like {temperature: 0.8, top_k: 40}.")
+    sampling: Mapping[str, int | float] = Field(
+        {}, description="What a request gets that does not say, like {temperature: 0.8, top_k: 40}."
+    )
     flags: Mapping[str, Setting] = Field({}, description="Further flags of vLLM by name, like {max_num_batched_tokens: 8192}.")
     api_key_file: Path | None = Field(
         None, description="File with a key that every client must send; Ollama needs none, so clients must send it before the ramp."

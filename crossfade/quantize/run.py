@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from crossfade.errors import NotEnoughRoom, QuantizeFailed
+from crossfade.errors import NotEnoughRoom, QuantizeFailed, WeightsInvalid
 from crossfade.quantize.backend import Backend
 from crossfade.quantize.once import only_maker
 from crossfade.quantize.request import QuantizeRequest, output_folder
@@ -25,8 +25,9 @@ def quantize(request: QuantizeRequest, *, tool: Tool, logs: Path, deadline_s: fl
     """The folder with the weights the request asks for, every file checked; scheme none gives the source's own.
 
     The same inputs never run twice: a finished folder is verified and returned, and a second caller waits for the first.
-    What a killed run left is removed. Raises QuantizeFailed with the log's tail, NotEnoughRoom before the tool starts,
-    WeightsInvalid when the source or a finished folder is damaged, UserError when the scheme cannot be made.
+    What a killed run left is removed, and a finished folder that was damaged since is put aside and made anew. Raises QuantizeFailed
+    with the log's tail, NotEnoughRoom before the tool starts, WeightsInvalid when the source is damaged, UserError when the scheme
+    cannot be made.
     """
     final = output_folder(request)
     if request.scheme == "none":
@@ -34,9 +35,13 @@ def quantize(request: QuantizeRequest, *, tool: Tool, logs: Path, deadline_s: fl
     final.parent.mkdir(parents=True, exist_ok=True)
     with only_maker(final, on_progress) as lock:
         if final.exists():
-            verify(final)
-            on_progress(f"already made: {final}")
-            return final
+            try:
+                verify(final)
+            except WeightsInvalid as damage:
+                _put_aside(final, damage, on_progress)
+            else:
+                on_progress(f"already made: {final}")
+                return final
         return _make(request, final, tool=tool, logs=logs, deadline_s=deadline_s, lock=lock, say=on_progress)
 
 
@@ -62,6 +67,14 @@ def _make(request: QuantizeRequest, final: Path, *, tool: Tool, logs: Path, dead
     partial.rename(final)
     say(f"{request.scheme} weights in {final}")
     return final
+
+
+def _put_aside(final: Path, damage: WeightsInvalid, say: Say) -> None:
+    """The last damaged folder of these inputs is kept, for somebody to look at; one before it is not."""
+    aside = final.with_name(f"{final.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    final.rename(aside)
+    say(f"{damage} It is made anew; what was there is in {aside}")
 
 
 def _recipe(request: QuantizeRequest) -> dict[str, object]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -78,7 +80,7 @@ def run_worker(
 
     def stop() -> None:
         overdue.set()
-        worker.kill()
+        _kill(worker)
 
     alarm = threading.Timer(deadline_s, stop)
     alarm.daemon = True
@@ -93,12 +95,18 @@ def run_worker(
         exit_code = worker.wait()
     finally:
         alarm.cancel()
-        worker.kill()
+        _kill(worker)
         worker.wait()
     if exit_code != 0 or not finished:
         failure = QuantizeOverdue if overdue.is_set() else QuantizeFailed
         why = f"was stopped after {deadline_s:.3g} s" if overdue.is_set() else f"ended with exit code {exit_code} and no result"
         raise failure(f"{what} {why}. The end of its log {log}:\n{_tail(log)}")
+
+
+def _kill(worker: subprocess.Popen[str]) -> None:
+    """End the worker and what it started: on a GPU vLLM's engine is a process of its own, and keeps its memory if only its parent dies."""
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:

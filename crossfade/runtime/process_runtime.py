@@ -49,8 +49,9 @@ class ProcessRuntime:
                 f"{name} already runs as process {running.pid} with another command line and may be serving. "
                 "Stop it before starting it differently."
             )
-        if running:
-            processes.stop(running, deadline_s=drain_s)
+        # a dead server may have left its engine, which holds the GPU's memory
+        if standing := running or processes.recorded(name, self.home.processes):
+            processes.stop(standing, deadline_s=drain_s)
         require_free(launch.port, purpose=name)
         _rotate(log)
         # Before the program: if we are killed right after its start, it is found by its log, and the mark says what it is.
@@ -109,10 +110,9 @@ class ProcessRuntime:
             clock.sleep(POLL_S)
 
     def stop_target(self, name: str, *, deadline_s: float) -> None:
-        """End the target and all its children: asked first, killed after `deadline_s`. Nothing happens when it does not run."""
-        running = processes.find(name, self.home.processes)
-        if running:
-            processes.stop(running, deadline_s=deadline_s)
+        """End the target and all its children, also those of one that has died: asked first, killed after `deadline_s`."""
+        if known := processes.recorded(name, self.home.processes):
+            processes.stop(known, deadline_s=deadline_s)
         (self.home.processes / f"{name}.json").unlink(missing_ok=True)
         self._mark(name).unlink(missing_ok=True)
 

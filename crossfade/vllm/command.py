@@ -65,7 +65,7 @@ class ServeSpec:
     chat_template: Path | None = None
     chat_template_kwargs: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     generation_config: Literal["vllm", "auto"] = "vllm"
-    sampling: Mapping[str, float] = field(default_factory=dict)
+    sampling: Mapping[str, int | float] = field(default_factory=dict)
     flags: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     api_key: str = field(default="", repr=False)
 

@@ -58,8 +58,12 @@ def read_metrics(text: str) -> Readings:
 
 
 def _room(engines: list[dict[str, str]]) -> int | None:
+    """vLLM's own count where it says one: layers of several kinds share its blocks, and blocks times their size is then too much."""
     rooms = []
     for labels in engines:
+        if (told := labels.get("kv_cache_size_tokens", "")).isdecimal():
+            rooms.append(int(told))
+            continue
         size, count = labels.get("block_size", ""), labels.get("num_gpu_blocks", "")
         if not (size.isdecimal() and count.isdecimal() and int(count)):
             return None

@@ -15,6 +15,7 @@ import gc
 import json
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -45,9 +46,11 @@ def main() -> None:
 
 
 def end_with_caller() -> None:
-    """Wait for the caller's end of standard input to close, which also happens when it is killed."""
+    """Wait for the caller's end of standard input to close, which also happens when it is killed; then end, with vLLM's engines."""
     while os.read(0, 1):
         pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(3)
 
 

@@ -32,6 +32,7 @@ def test_a_target_that_carries_it_goes_on():
         ({"failed": 5}, "answers", r"5 of 400 requests failed (503)"),
         ({"requests": 0, "failed": 0}, "answers", "0 of 0"),
         ({"kv_tokens": 699}, "KV room", "holds 699 tokens, 10 requests of 70 need 700"),
+        ({"planned_tokens": 195_000}, "KV room", "holds 1,000 tokens, the plan's workload.load needs 195,000 at once"),
         ({"preemptions": 5}, "preemptions", "5 requests were thrown out"),
         ({"stalled_s": 20.0}, "progress", "stood still for 20.0 s"),
         ({"slow": 201}, "guard", "the guard would bring users back"),

@@ -12,7 +12,7 @@ from crossfade.assess.budget import Overhead, cache_room, chunk_tokens, overhead
 from crossfade.assess.kv_cache import longest_that_fits, sequence_bytes, start_bytes, token_bytes
 from crossfade.assess.load import Load
 from crossfade.assess.sizing import full_length_concurrency
-from crossfade.assess.source_memory import GgufShape, SourceMemory, predicted_bytes, would_load
+from crossfade.assess.source_memory import GgufShape, SourceMemory, default_context, predicted_bytes, would_load
 from crossfade.assess.tensors import count_header, count_index
 from crossfade.errors import WeightsInvalid
 
@@ -210,3 +210,8 @@ def test_ollama_reserves_the_context_for_every_slot_and_adds_for_large_batches()
     assert predicted_bytes(shape, context=8192, batch=2048) - one == 2 * GIB
     assert would_load(8 * GIB, 10 * GIB) and not would_load(8 * GIB + 1, 10 * GIB)
     assert SourceMemory(expected_bytes=6, resident_bytes=4).still_to_come_bytes == 2
+
+
+def test_an_idle_model_gets_the_context_ollama_chooses_by_memory_and_not_the_one_it_was_made_for():
+    assert [default_context(gib * GIB, 131_072) for gib in (0, 16, 24, 48, 80)] == [4096, 4096, 32_768, 131_072, 131_072]
+    assert default_context(80 * GIB, None) == 262_144

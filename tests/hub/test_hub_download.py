@@ -1,5 +1,6 @@
 """The real huggingface_hub against a hub that misbehaves: what arrives is whole, or the message says what to do."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -174,8 +176,6 @@ def test_killed_half_way_the_next_try_goes_on_within_the_file_and_fetches_almost
         while not part.exists() or part.stat().st_size < 4_000_000:
             assert child.poll() is None and time.monotonic() < deadline_s
             time.sleep(0.05)
-        with pytest.raises(TemporaryError, match="Another process is downloading"):
-            get(served, store)
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
@@ -189,6 +189,25 @@ def test_killed_half_way_the_next_try_goes_on_within_the_file_and_fetches_almost
     assert kept >= 4_000_000
     assert served.fetched().count("tokenizer.json") == 1
     assert not (folder / ".parts").exists()
+
+
+def test_who_comes_second_waits_and_fetches_nothing(workshop, store):
+    served = workshop.serve()
+    folder, seen = folder_for(store, served.repo, served.commit), []
+    folder.mkdir(parents=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as first, ThreadPoolExecutor() as pool:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = pool.submit(get, served, store, on_progress=seen.append)
+        give_up_s = time.monotonic() + 20
+        while not seen:
+            assert time.monotonic() < give_up_s and not second.done()
+            time.sleep(0.02)
+        assert seen[0].waits_for == "another download of the same commit"
+        assert served.fetched() == []
+        fcntl.flock(first, fcntl.LOCK_UN)
+        second.result(20)
+    assert verify(folder).commit == served.commit
+    assert seen[-1].waits_for == ""
 
 
 def test_a_part_file_of_something_else_is_found_out_and_replaced(workshop, store):

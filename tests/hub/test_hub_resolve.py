@@ -90,8 +90,10 @@ def test_a_repository_that_cannot_be_served_says_what_it_holds_instead(workshop,
 
 
 def test_other_formats_and_a_second_layout_of_the_same_weights_are_left_out(workshop):
-    extra = dict.fromkeys(("pytorch_model.bin", "model.gguf", "tokenization_tiny.py", "tokenizer.pkl", "original/model.safetensors"), b"x")
-    served = workshop.serve(extra | {"consolidated.safetensors": b"x", "chat_template.jinja": b"x", "vocab.json": b"{}", "merges.txt": b""})
+    names = ("pytorch_model.bin", "model.gguf", "tokenization_tiny.py", "tokenizer.pkl", "original/model.safetensors")
+    doubles = ("consolidated-00001-of-00002.safetensors", "consolidated.safetensors.index.json")
+    extra = dict.fromkeys(names + doubles, b"{}")
+    served = workshop.serve(extra | {"chat_template.jinja": b"x", "vocab.json": b"{}", "merges.txt": b""})
     wanted = {file.path for file in resolve(served.repo, "main", served.access).files}
     assert wanted == {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "vocab.json", "merges.txt"}
 

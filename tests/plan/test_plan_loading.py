@@ -1,3 +1,4 @@
+import json
 import os
 import re
 
@@ -210,3 +211,8 @@ def test_a_port_left_to_us_is_the_same_each_time_and_another_for_another_plan(tm
         ports.append(plan.target.runtime.port)
     assert ports[0] == ports[1] != ports[2]
     assert all(20_000 <= port < 30_000 for port in ports)
+
+
+def test_a_whole_number_among_the_sampling_defaults_stays_whole_because_vllm_takes_no_other_top_k(tmp_path):
+    text = GOOD + "target: {vllm: {sampling: {temperature: 0.8, top_k: 40}}}\n"
+    assert json.dumps(dict(load_plan(text).plan.target.vllm.sampling)) == '{"temperature": 0.8, "top_k": 40}'

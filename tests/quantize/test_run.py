@@ -15,7 +15,7 @@ import psutil
 import pytest
 from tool_doubles import fake_python
 
-from crossfade.errors import NotEnoughRoom, QuantizeFailed, ToolMissing, WeightsInvalid
+from crossfade.errors import NotEnoughRoom, QuantizeFailed, QuantizeOverdue, ToolMissing, WeightsInvalid
 from crossfade.quantize.request import QuantizeRequest, output_folder
 from crossfade.quantize.run import quantize
 from crossfade.weights import verify
@@ -93,15 +93,18 @@ def test_two_at_once_run_the_tool_once(run, asked):
     assert any("waiting" in line for line in said)
 
 
-def test_a_damaged_result_is_found_instead_of_being_served(run):
-    folder = run()
+def test_a_damaged_result_is_put_aside_and_made_anew_instead_of_being_served(run, asked):
+    folder, said = run(), []
     with (folder / "model.safetensors").open("r+b") as weights:
         weights.seek(-1, os.SEEK_END)
         last = weights.read(1)
         weights.seek(-1, os.SEEK_END)
         weights.write(bytes([last[0] ^ 1]))
+    assert run(say=said.append) == folder
+    assert verify(folder).scheme == asked.scheme
     with pytest.raises(WeightsInvalid, match="sha256"):
-        run()
+        verify(folder.with_name(f"{folder.name}.damaged"))
+    assert any("made anew" in line for line in said)
 
 
 def test_a_tool_that_fails_is_quoted_and_leaves_no_result(run, asked):
@@ -127,6 +130,17 @@ def test_a_tool_without_end_is_stopped_at_the_deadline(run):
     with pytest.raises(QuantizeFailed, match=r"was stopped after 0\.5 s"):
         run("time.sleep(600)", deadline_s=0.5)
     assert time.monotonic() - began < 20
+
+
+def test_what_a_stopped_tool_had_started_ends_with_it(run, tmp_path):
+    """As vLLM's engine does, which is a process of its own on a GPU and would keep its memory."""
+    child = tmp_path / "child"
+    with pytest.raises(QuantizeOverdue):
+        run(f"if (pid := os.fork()) == 0: time.sleep(600)\nopen({str(child)!r}, 'w').write(str(pid))\ntime.sleep(600)", deadline_s=1)
+    give_up_s = time.monotonic() + 10
+    while psutil.pid_exists(int(child.read_text())) and psutil.Process(int(child.read_text())).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
 
 
 def test_no_token_of_ours_reaches_the_tool(run, monkeypatch):

@@ -199,6 +199,31 @@ def test_stopping_takes_the_whole_family_also_when_it_ignores_the_request(runtim
     assert not list(runtime.home.processes.iterdir())
 
 
+@pytest.mark.parametrize("again", ["start", "stop"])
+def test_the_engine_of_a_server_that_was_killed_is_ended_before_another_one_is_started_and_when_it_is_stopped(runtime, tmp_path, again):
+    """On a GPU it would hold the memory that the next server needs."""
+    engine = tmp_path / "engine"
+    orphan = f"""
+        import os, time
+        if (pid := os.fork()) == 0:
+            time.sleep(600)
+        open({str(engine)!r}, "w").write(str(pid))
+        time.sleep(600)
+    """
+    asked = launch(orphan)
+    target = runtime.start_target("target-x", asked)
+    until(lambda: engine.exists() and engine.read_text())
+    child = psutil.Process(int(engine.read_text()))
+    os.kill(target.program.pid, signal.SIGKILL)
+    until(lambda: not target.program.alive())
+    assert child.is_running()
+    if again == "start":
+        runtime.start_target("target-x", launch(SERVER))
+    else:
+        runtime.stop_target("target-x", deadline_s=5)
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
 def test_stopping_what_does_not_run_changes_nothing(runtime):
     runtime.stop_target("engine", deadline_s=1)
 

@@ -22,5 +22,13 @@ def test_engines_of_one_server_are_added_and_the_fullest_counts():
 
 
 def test_a_room_that_is_not_said_is_none_and_not_zero():
-    assert read_metrics(PAGE.replace('num_gpu_blocks="170"', 'num_gpu_blocks="None"')).kv_tokens is None
+    silent = PAGE.replace('kv_cache_size_tokens="21760"', 'kv_cache_size_tokens="None"')
+    assert read_metrics(silent.replace('num_gpu_blocks="170"', 'num_gpu_blocks="None"')).kv_tokens is None
     assert read_metrics("").kv_tokens is None
+
+
+def test_the_engines_own_count_of_tokens_comes_before_blocks_times_their_size():
+    shared = PAGE.replace('kv_cache_size_tokens="21760"', 'kv_cache_size_tokens="9000"')
+    assert read_metrics(shared).kv_tokens == 9000
+    older = PAGE.replace('kv_cache_size_tokens="21760",', "")
+    assert read_metrics(older).kv_tokens == 170 * 128
