@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from crossfade.assess.gpus import devices
 from crossfade.assess.inventory import Demand, MachineFacts, TargetFacts
-from crossfade.assess.layout import Layout, expected_load, layout_of
+from crossfade.assess.layout import Layout, expected_load, free_bytes, layout_of
 from crossfade.assess.shape import shape_from_config
+from crossfade.assess.sizing import gib
 from crossfade.assess.tensors import Made
 from crossfade.assess.verdict import assess as judge_plan
 from crossfade.errors import GateFailed
@@ -48,7 +49,7 @@ class Assessed(BaseModel):
 def assess(bench: Bench, state: MigrationState) -> Report:
     """What both sides say of themselves, the decision framework, and the hazards that can be seen from here."""
     access = hub_access(bench.plan)
-    resolved = resolve(bench.model.huggingface, bench.model.revision, access)
+    resolved = resolve(bench.model.huggingface, bench.model.revision, access, store=bench.weights)
     config, source, seen = (
         read_config(resolved, access),
         bench.source.facts(bench.model.ollama),
@@ -59,6 +60,7 @@ def assess(bench: Bench, state: MigrationState) -> Report:
     chosen = _chosen(bench, resolved, sized)
     fetched = resolved if chosen.repo == resolved.repo else resolve(chosen.repo, chosen.commit, access)
     check_room(fetched, bench.weights, 1 if chosen.scheme == "none" else 2)
+    _require_comparable(bench, chosen, resolved, sized)
     target = _target_facts(bench, fetched, config, sized)
     machine = MachineFacts(tuple(device.gpu.total_bytes for device in devices(sized.gpus)))
     demand = Demand(peak_concurrency=load.concurrency if load else seen.at_once or None)
@@ -72,6 +74,20 @@ def assess(bench: Bench, state: MigrationState) -> Report:
         raise refusal
     summary = f"{fetched.repo} at {fetched.commit[:12]}, {fetched.total_bytes:,} bytes; weights: {chosen.why}; {verdict.reason}"
     return Report(summary, markdown, chosen.model_copy(update={"verdict": verdict, "total_bytes": fetched.total_bytes}))
+
+
+def _require_comparable(bench: Bench, chosen: Assessed, base: ResolvedRepository, sized: Sized) -> None:
+    """Refuse before hours of quantizing what could not be compared afterwards, because the unquantized weights fit nowhere here."""
+    if chosen.scheme in ("none", None) or bench.plan.drift.skip or not sized.gpus:
+        return
+    free = free_bytes(sized.gpus, chosen.layout)
+    needed = sum(file.bytes for file in base.files if file.path.endswith(".safetensors"))
+    if needed > free:
+        raise GateFailed(
+            f"{bench.migration}: {gib(needed)} of unquantized weights do not fit the {gib(free)} that are free on the GPUs to serve on, so "
+            f"nobody could compare the {chosen.scheme} weights with what they are made from. Say so in drift: {{skip: REASON}} of the plan "
+            "and let the parity suite show what quantizing cost; or name a published quantization as huggingface:."
+        )
 
 
 def _chosen(bench: Bench, resolved: ResolvedRepository, sized: Sized) -> Assessed:

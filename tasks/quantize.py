@@ -55,6 +55,7 @@ def quantize(bench: Bench, state: MigrationState) -> Report:
         scheme=scheme,
         tool=bench.model.quantizer,
         calibration=str(bench.model.calibration) if bench.model.calibration else None,
+        devices=_devices(bench, assessed),
     )
     comparison = None if bench.plan.drift.skip else _comparison(bench, assessed, downloaded.folder)
     parameters = {"request": request.model_dump_json(), "drift": comparison.model_dump_json() if comparison else ""}
@@ -93,6 +94,12 @@ def _as_they_came(downloaded: Downloaded, assessed: Assessed) -> Report:
     return Report(summary, markdown, Quantized(folder=str(folder), manifest=manifest, not_compared=why))
 
 
+def _devices(bench: Bench, assessed: Assessed) -> tuple[int, ...]:
+    """The GPUs that will serve, so that the source keeps its own while weights are made and compared."""
+    devices = filled_in(bench.plan, assessed.layout).target.vllm.devices
+    return () if devices == "auto" else devices
+
+
 def _comparison(bench: Bench, assessed: Assessed, base: str) -> DriftRequest:
     """What the gpu pool is asked to compare; it fills in the folder it made."""
     bounds, vllm = bench.plan.drift, filled_in(bench.plan, assessed.layout).target.vllm
@@ -105,6 +112,7 @@ def _comparison(bench: Bench, assessed: Assessed, base: str) -> DriftRequest:
         max_tokens=bounds.max_tokens,
         environment=bench.plan.target.runtime.environment,
         dtype=vllm.dtype,
+        devices=_devices(bench, assessed),
         tensor_parallel_size=1 if vllm.tensor_parallel_size == "auto" else vllm.tensor_parallel_size,
         gpu_memory_utilization=None if vllm.gpu_memory_utilization == "auto" else vllm.gpu_memory_utilization,
         kv_cache_bytes=None if vllm.kv_cache == "auto" else vllm.kv_cache,

@@ -18,7 +18,7 @@ from crossfade.assess.tensors import WeightCensus, count_header, count_index
 from crossfade.errors import GateFailed, Unreachable, WeightsInvalid
 from crossfade.hub.access import Access
 from crossfade.hub.headers import fetch_headers
-from crossfade.hub.published import Found, find_published
+from crossfade.hub.published import Found, PassedOver, find_published
 from crossfade.hub.repository import ResolvedRepository
 from crossfade.plan.addresses import same_address
 from crossfade.plan.model import PrometheusPlan
@@ -31,6 +31,7 @@ from crossfade.wiring import Bench
 from tasks.artifacts import table
 
 NOBODY = Found((), ())
+NOT_ASKED = Found((), (PassedOver("all of them", "HF_HUB_OFFLINE is set, so nobody was asked for published quantizations"),))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def size_model(bench: Bench, asked: Asked, access: Access) -> Sized:
     found = NOBODY
     if sized.scheme != "none":
         organisations = (asked.resolved.repo.split("/")[0], *bench.model.trust)
-        found = find_published(asked.resolved, asked.config, organisations, access)
+        found = NOT_ASKED if access.offline else find_published(asked.resolved, asked.config, organisations, access)
     return Sized(gpus, origin, choose_storage(question, sized, found.offers), found)
 
 
@@ -145,12 +146,16 @@ def _refusal(bench: Bench, short: DoesNotFit, origin: str) -> GateFailed:
 
 def _wishes(bench: Bench) -> Wishes:
     wanted = bench.plan.target.vllm
+    flags = {name.replace("-", "_"): value for name, value in wanted.flags.items()}
+    chunk = flags.get("max_num_batched_tokens")
     return Wishes(
         scheme=bench.model.quantize,
         tensor_parallel=wanted.tensor_parallel_size,
         max_model_len=wanted.max_model_len,
         kv_cache_bytes=wanted.kv_cache,
         max_num_seqs=wanted.max_num_seqs,
+        cache_dtype="fp8" if str(flags.get("kv_cache_dtype", "")).startswith("fp8") else "auto",
+        chunk_tokens=chunk if isinstance(chunk, int) and chunk > 0 else "auto",
     )
 
 

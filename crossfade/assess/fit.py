@@ -27,7 +27,10 @@ SHORTEST = 2048
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the plan fixes. `cache_dtype` fp8 halves the cache at some loss; it is never chosen without being asked for."""
+    """What the plan fixes. `cache_dtype` fp8 halves the cache at some loss; it is never chosen without being asked for.
+
+    `chunk_tokens` is vLLM's `max_num_batched_tokens`.
+    """
 
     scheme: Scheme = "auto"
     tensor_parallel: int | Literal["auto"] = "auto"
@@ -35,6 +38,7 @@ class Wishes:
     kv_cache_bytes: int | Literal["auto"] = "auto"
     max_num_seqs: int = 64
     cache_dtype: Literal["auto", "fp8"] = "auto"
+    chunk_tokens: int | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class Question:
     def cache_element_bytes(self) -> int:
         """Bytes of one number in the cache."""
         return 1 if self.wishes.cache_dtype == "fp8" else self.model.element_bytes
+
+    def chunk_tokens(self, gpu_bytes: int) -> int:
+        """Tokens that vLLM computes at once on a GPU of that memory: the plan's, else its own choice."""
+        return chunk_tokens(gpu_bytes) if self.wishes.chunk_tokens == "auto" else self.wishes.chunk_tokens
 
     def lengths(self) -> tuple[int, int, str]:
         """The `max_model_len` wanted, the least that will do, and who says so."""
@@ -155,7 +163,7 @@ def _tried(question: Question, scheme: Made, team: tuple[Device, ...]) -> Fit | 
     if why := refusal(scheme, model, gpu.capability) or parallel_refusal(scheme, model, size):
         return Shortfall(scheme, team, 2**61, 0, weights, why)
     free = min(device.free_bytes for device in team) - question.source.still_to_come_bytes
-    share, chunk = utilization(gpu.total_bytes, free), chunk_tokens(gpu.total_bytes)
+    share, chunk = utilization(gpu.total_bytes, free), question.chunk_tokens(gpu.total_bytes)
     needs = question.measured or overhead(
         model, weight_bytes=weights, tensor_parallel=size, chunk=chunk, sequences=question.wishes.max_num_seqs
     )
@@ -203,7 +211,7 @@ def _unlimited(question: Question) -> Fit:
     wish = question.wishes.scheme
     scheme: Made = "none" if wish == "auto" or question.model.quantized else wish
     length = question.lengths()[0]
-    start = start_bytes(question.model, length, chunk=chunk_tokens(0), element_bytes=question.cache_element_bytes)
+    start = start_bytes(question.model, length, chunk=question.chunk_tokens(0), element_bytes=question.cache_element_bytes)
     load = _load_bytes(question, 1)
     asked = question.wishes.kv_cache_bytes
     room = max(start, load) if asked == "auto" else asked

@@ -7,6 +7,7 @@ from math import ceil
 
 from pydantic import BaseModel, ConfigDict
 
+from crossfade.assess.gpus import Gpu, devices
 from crossfade.assess.load import Load
 from crossfade.assess.sizing import Sizing
 from crossfade.plan.model import LoadPlan, Plan
@@ -57,6 +58,11 @@ def filled_in(plan: Plan, layout: Layout | None) -> Plan:
     update = {name: value for name, value in found.items() if value is not None and getattr(wanted, name) == "auto"}
     vllm = wanted.model_copy(update=update | {"max_num_seqs": max(wanted.max_num_seqs, layout.max_num_seqs)})
     return plan.model_copy(update={"target": plan.target.model_copy(update={"vllm": vllm})})
+
+
+def free_bytes(gpus: tuple[Gpu, ...], layout: Layout | None) -> int:
+    """What nobody holds now, on the GPUs of a layout together; on all of them where there is none."""
+    return sum(device.free_bytes for device in devices(gpus) if layout is None or device.index in layout.devices)
 
 
 def expected_load(load: LoadPlan | None, seen_at_once: float) -> Load | None:

@@ -84,7 +84,9 @@ def _smaller_cache(question: Question) -> Iterator[_Change]:
     capable = all(gpu.capability is not None and gpu.capability >= _FP8_CACHE for gpu in question.gpus)
     if capable and question.wishes.cache_dtype == "auto":
         wishes = replace(question.wishes, cache_dtype="fp8")
-        yield _Change(replace(question, wishes=wishes), "keep the cache in fp8", "a little accuracy on long prompts; parity shows how much")
+        yield _Change(
+            replace(question, wishes=wishes), "flags: {kv_cache_dtype: fp8}", "a little accuracy on long prompts; parity shows how much"
+        )
 
 
 def _smaller_weights(question: Question) -> Iterator[_Change]:

@@ -12,6 +12,7 @@ from crossfade.hub.access import Access
 from crossfade.hub.asking import asking
 from crossfade.hub.failures import explain, offline
 from crossfade.hub.repository import ResolvedRepository
+from crossfade.weights import load_manifest, read_headers
 
 _FIRST_BYTES = 1 << 18
 _HEADER_LIMIT = 100_000_000
@@ -21,8 +22,11 @@ _PARALLEL = 8
 def fetch_headers(resolved: ResolvedRepository, access: Access | None = None) -> tuple[Mapping[str, object], ...]:
     """The header of every safetensors file, in the repository's order: one small ranged request a file, a second for a long header.
 
-    Raises WeightsInvalid (not safetensors, or a mirror that ignores ranges), Unreachable or TemporaryError.
+    Of files in the store, nobody is asked. Raises WeightsInvalid (not safetensors, or a mirror that ignores ranges), Unreachable or
+    TemporaryError.
     """
+    if resolved.stored:
+        return read_headers(resolved.stored, load_manifest(resolved.stored))
     access = access or Access.from_environment()
     if access.offline:
         raise offline(resolved.repo, resolved.commit)

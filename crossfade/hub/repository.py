@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from crossfade.errors import WeightsInvalid
 from crossfade.hub.access import Access
 from crossfade.hub.failures import explain, offline
 from crossfade.hub.selection import select
+from crossfade.weights import MANIFEST, folder_for, load_manifest
 
 _CONFIG = "config.json"
 _ASK_TIMEOUT_S = 15.0
@@ -41,11 +43,12 @@ class RepositoryFile:
 
 @dataclass(frozen=True)
 class ResolvedRepository:
-    """The files that will be fetched, pinned to `commit`."""
+    """The files that will be fetched, pinned to `commit`. `stored` is where they lie already, when nobody may be asked for them."""
 
     repo: str
     commit: str
     files: tuple[RepositoryFile, ...]
+    stored: Path | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -53,14 +56,15 @@ class ResolvedRepository:
         return sum(file.bytes for file in self.files)
 
 
-def resolve(repo: str, revision: str, access: Access | None = None) -> ResolvedRepository:
+def resolve(repo: str, revision: str, access: Access | None = None, *, store: Path | None = None) -> ResolvedRepository:
     """Ask the hub what `revision` is now. One request; for a gated repository a second, to learn whether we are let in.
 
-    Raises WeightsInvalid (missing, gated, no safetensors, refused token), TemporaryError or Unreachable.
+    Offline nobody is asked, and the answer is what lies in `store` for that very commit. Raises WeightsInvalid (missing, gated, no
+    safetensors, refused token, not in the store), TemporaryError or Unreachable.
     """
     access = access or Access.from_environment()
     if access.offline:
-        raise offline(repo, revision)
+        return _in_store(repo, revision, store)
     try:
         info = access.api().model_info(repo, revision=revision, files_metadata=True, timeout=_ASK_TIMEOUT_S)
         files = _files(repo, info, access)
@@ -76,6 +80,8 @@ def read_config(resolved: ResolvedRepository, access: Access | None = None) -> M
 
     Raises WeightsInvalid when it is broken, Unreachable or TemporaryError.
     """
+    if resolved.stored:
+        return _as_config(resolved.repo, (resolved.stored / _CONFIG).read_bytes())
     access = access or Access.from_environment()
     try:
         with tempfile.TemporaryDirectory(prefix="crossfade-config-") as folder:
@@ -88,13 +94,26 @@ def read_config(resolved: ResolvedRepository, access: Access | None = None) -> M
         raise WeightsInvalid(
             f"{_CONFIG} of {resolved.repo} arrived broken from {access.host}. Run the stage again; a proxy or mirror may change files."
         )
+    return _as_config(resolved.repo, text)
+
+
+def _as_config(repo: str, text: bytes) -> Mapping[str, object]:
     try:
         config = json.loads(text)
     except ValueError:
         config = None
     if not isinstance(config, dict):
-        raise WeightsInvalid(f"{_CONFIG} of {resolved.repo} is not a JSON object; it was published broken. Use another revision.")
+        raise WeightsInvalid(f"{_CONFIG} of {repo} is not a JSON object; it was published broken. Use another revision.")
     return config
+
+
+def _in_store(repo: str, revision: str, store: Path | None) -> ResolvedRepository:
+    """By its manifest alone: the files themselves are hashed when the download finds that it has nothing to do."""
+    folder = folder_for(store, repo, revision) if store and re.fullmatch(r"[0-9a-f]{40}", revision) else None
+    if folder is None or not (folder / MANIFEST).exists():
+        raise offline(repo, revision)
+    files = tuple(RepositoryFile(file.path, file.bytes, file.sha256, "") for file in load_manifest(folder).files)
+    return ResolvedRepository(repo, revision, files, stored=folder)
 
 
 def _commit(info: ModelInfo, access: Access) -> str:

@@ -31,8 +31,8 @@ _LAB_CACHE = 64 << 20
 class DriftRequest(BaseModel):
     """Everything that decides the numbers. Paths are seen alike by all workers of the pool. `suite` None is `HELD_OUT`.
 
-    `device` decides how the engine is run and not what is compared, so it does not name the result. `kv_cache_bytes` is needed on a
-    CPU only, where vLLM's own choice is gibibytes.
+    `device` and `devices` (numbers of GPUs, empty for all) decide how the engine is run and not what is compared, so they do not name
+    the result. `kv_cache_bytes` is needed on a CPU only, where vLLM's own choice is gibibytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +46,7 @@ class DriftRequest(BaseModel):
     environment: str = "vllm"
     dtype: str = "auto"
     device: Literal["cpu", "cuda"] = "cpu"
+    devices: tuple[int, ...] = ()
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float | None = None
     kv_cache_bytes: int | None = None
@@ -106,7 +107,15 @@ def _measured(request: DriftRequest, final: Path, lock: int, *, tool: Tool, logs
             job.write_text(json.dumps({**_job(request, prompts, out), "steps": steps}))
             log = logs / f"{final.stem}-{'-'.join(steps)}.log"
             run_worker(
-                python, WORKER, job, log=log, keep_open=(lock,), deadline_s=deadline_s, say=say, what="vLLM, asked to compare weights,"
+                python,
+                WORKER,
+                job,
+                log=log,
+                keep_open=(lock,),
+                deadline_s=deadline_s,
+                say=say,
+                devices=request.devices,
+                what="vLLM, asked to compare weights,",
             )
         answers = _answers(prompts, json.loads(out.read_text()))
     except QuantizeFailed as error:

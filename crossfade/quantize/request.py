@@ -21,7 +21,8 @@ class QuantizeRequest(BaseModel):
 
     `calibration` is JSONL with `prompt` and, better, `answer`, as the parity suite is, or with `messages` as chat clients send them.
     Without it w8a8 is rounded to nearest, with it GPTQ decides the rounding; awq and gptq take general prompts then. `samples` prompts
-    at most are used, each cut to `max_length` tokens.
+    at most are used, each cut to `max_length` tokens. `devices` are the GPUs to do it on, by number; empty is all that the worker sees.
+    They say where it is done and not what comes out, so they do not name the result.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +35,7 @@ class QuantizeRequest(BaseModel):
     samples: int = Field(256, ge=1)
     max_length: int = Field(2048, ge=1)
     seed: int = 0
+    devices: tuple[int, ...] = ()
 
     @property
     def backend(self) -> Backend:

@@ -59,7 +59,8 @@ def _make(request: QuantizeRequest, final: Path, *, tool: Tool, logs: Path, dead
         say(backend.remark)
     job = partial / JOB
     job.write_text(json.dumps({"source": str(source.resolve()), "out": str(partial.resolve()), **_recipe(request)}, indent=1) + "\n")
-    run_worker(python, backend.worker, job, log=logs / f"quantize-{final.name}.log", keep_open=(lock,), deadline_s=deadline_s, say=say)
+    log = logs / f"quantize-{final.name}.log"
+    run_worker(python, backend.worker, job, log=log, keep_open=(lock,), deadline_s=deadline_s, say=say, devices=request.devices)
     _take_over(source, base, partial)
     _require_quantized(partial)
     say("hashing")

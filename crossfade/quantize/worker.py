@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,9 +25,13 @@ _INHERITED = (
     "TMPDIR",
     "LD_LIBRARY_PATH",
     "CUDA_HOME",
+    "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
 )
+_CHOSEN_ALREADY = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+"""Whoever gave a worker or a container its GPUs has said so in these, and numbers of another machine mean nothing there."""
+
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -54,12 +58,14 @@ def run_worker(
     keep_open: tuple[int, ...],
     deadline_s: float,
     say: Say,
+    devices: Collection[int] = (),
     what: str = "the quantizer",
 ) -> None:
     """Return when the worker reported its result and ended well; its other output is in `log`.
 
     Raises QuantizeFailed with the log's tail otherwise, QuantizeOverdue after `deadline_s`. The worker holds our end of a pipe as its life
-    line: when we die, it dies. `keep_open` are lock files that stay locked as long as it lives, should it outlive us for a moment.
+    line: when we die, it dies. `devices` are the GPUs it may use, unless this worker was given its own. `keep_open` are lock files that
+    stay locked as long as it lives, should it outlive us for a moment.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors:
@@ -69,7 +75,7 @@ def run_worker(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=_environment(os.environ),
+                env=_environment(os.environ, devices),
                 pass_fds=keep_open,
                 start_new_session=True,
                 text=True,
@@ -109,9 +115,12 @@ def _kill(worker: subprocess.Popen[str]) -> None:
         os.killpg(worker.pid, signal.SIGKILL)
 
 
-def _environment(base: Mapping[str, str]) -> dict[str, str]:
+def _environment(base: Mapping[str, str], devices: Collection[int]) -> dict[str, str]:
     """No token of ours reaches the tool; it works offline on files that were checked before."""
-    return {name: base[name] for name in _INHERITED if name in base} | _OFFLINE
+    found = {name: base[name] for name in _INHERITED if name in base} | _OFFLINE
+    if devices and not any(name in base for name in _CHOSEN_ALREADY):
+        found |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
+    return found
 
 
 def _parsed(line: str) -> _Event:

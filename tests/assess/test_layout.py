@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import yaml
 
-from crossfade.assess.layout import Layout, expected_load, filled_in, layout_of, planned_load
+from crossfade.assess.gpus import Gpu
+from crossfade.assess.layout import Layout, expected_load, filled_in, free_bytes, layout_of, planned_load
 from crossfade.assess.sizing import Sizing
 from crossfade.plan.model import LoadPlan, Plan
 
@@ -72,3 +73,9 @@ def test_less_than_the_plan_expects_changes_nothing_and_without_lengths_nothing_
     planned = LoadPlan.model_validate({"prompt_tokens": 1000, "output_tokens": 200, "requests_per_s": 4, "seconds": "5s"})
     assert expected_load(planned, 12.0) == planned_load(planned)
     assert expected_load(None, 12.0) is None
+
+
+def test_what_is_free_is_counted_on_the_gpus_of_the_layout():
+    gpus = (Gpu("L4", 2, 24 << 30, 6 << 30), Gpu("L4", 2, 24 << 30))
+    assert free_bytes(gpus, LAYOUT) == (18 + 24) << 30
+    assert free_bytes(gpus, None) == (18 + 18 + 24 + 24) << 30

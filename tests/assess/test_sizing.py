@@ -190,3 +190,14 @@ def test_whatever_is_chosen_adds_up(total, used, count, rate, capability, scheme
     assert max(fit.load_bytes, fit.start_bytes) <= fit.room
     assert asked.model.heads % found.tensor_parallel_size == 0
     assert found.kv_cache_bytes is None or found.kv_cache_bytes <= fit.room
+
+
+def test_a_smaller_cache_and_a_larger_chunk_that_the_plan_asks_for_are_counted_with():
+    usual, smaller, wide = (
+        best_fit(question(wishes=Wishes(scheme="fp8", **asked))) for asked in ({}, {"cache_dtype": "fp8"}, {"chunk_tokens": 32_768})
+    )
+    assert isinstance(usual, Fit)
+    assert isinstance(smaller, Fit)
+    assert isinstance(wide, Fit)
+    assert smaller.load_bytes < 0.6 * usual.load_bytes
+    assert wide.room < usual.room

@@ -93,6 +93,26 @@ def test_auto_makes_the_gentlest_scheme_that_fits_where_nobody_publishes_one(beg
     assert "no published quantization was found; fp8 is made here" in artifact(migration, "assess")
 
 
+def test_offline_a_commit_that_is_here_goes_through_assessment_and_download(
+    begin: Begin, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.assess import assess
+    from tasks.download import download
+
+    store = ("baseline: 3s", f"baseline: 3s\nstore: {tmp_path / 'store'}")
+    first = begin(store)
+    assess(first)
+    at_phase(first, Phase.OBSERVING)
+    download(first)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    second = begin(("name: f", "name: g"), store, ("quantize: w8a8", f"quantize: auto\n    revision: {assessed(first).commit}"))
+    assess(second)
+    at_phase(second, Phase.OBSERVING)
+    download(second)
+    assert "all hashes right" in artifact(second, "download")
+
+
 @pytest.mark.usefixtures("publishing_hub")
 def test_auto_takes_a_published_quantization_pins_it_and_says_what_and_why(begin: Begin, artifact: Artifact, tmp_path: Path) -> None:
     from tasks.assess import assess

@@ -8,6 +8,8 @@ import pytest
 
 from crossfade.errors import NotEnoughRoom, TemporaryError, Unreachable, WeightsInvalid
 from crossfade.hub.access import Access
+from crossfade.hub.download import fetch
+from crossfade.hub.headers import fetch_headers
 from crossfade.hub.repository import RepositoryFile, ResolvedRepository, read_config, resolve
 from crossfade.hub.room import check_room
 
@@ -120,6 +122,21 @@ def test_a_hub_that_is_not_there_is_unreachable():
         with pytest.raises(Unreachable, match="did not deliver crossfade/tiny") as caught:
             resolve("crossfade/tiny", "main", Access(address))
     assert SECRET not in str(caught.value)
+
+
+def test_offline_a_commit_in_the_store_is_described_by_what_lies_there(workshop, store):
+    served = workshop.serve()
+    online = resolve(served.repo, "main", served.access)
+    fetch(served.repo, "main", store, lambda _: None, access=served.access)
+    config, headers = read_config(online, served.access), fetch_headers(online, served.access)
+    asked, offline = len(served.hub.requests), Access(served.address, offline=True)
+    found = resolve(served.repo, served.commit, offline, store=store)
+    assert {(file.path, file.bytes) for file in found.files} == {(file.path, file.bytes) for file in online.files}
+    assert read_config(found, offline) == config
+    assert fetch_headers(found, offline) == headers
+    assert len(served.hub.requests) == asked
+    with pytest.raises(WeightsInvalid, match="name its commit as revision"):
+        resolve(served.repo, "main", offline, store=store)
 
 
 def test_offline_asks_nobody(workshop):

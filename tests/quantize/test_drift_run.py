@@ -80,7 +80,19 @@ def test_whatever_decides_the_numbers_decides_the_file(asked, tmp_path):
     changed = [{"suite": str(other)}, {"suite": None}, {"prompts": 3}, {"max_tokens": 7}, {"dtype": "float32"}, {"environment": "other"}]
     files = {report_file(asked.model_copy(update=change)) for change in [{}, *changed]}
     assert len(files) == len(changed) + 1
-    assert report_file(asked.model_copy(update={"device": "cuda"})) == report_file(asked)
+    assert report_file(asked.model_copy(update={"device": "cuda", "devices": (1,)})) == report_file(asked)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [({}, "2,3"), ({"CUDA_VISIBLE_DEVICES": "0"}, "0"), ({"NVIDIA_VISIBLE_DEVICES": "all"}, "None")]
+)
+def test_the_gpus_to_serve_on_are_the_ones_to_compare_on_unless_the_worker_was_given_its_own(run, asked, monkeypatch, given, seen):
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(QuantizeFailed, match=f"sees {seen}"):
+        run("sys.exit('sees ' + str(os.environ.get('CUDA_VISIBLE_DEVICES')))", request=asked.model_copy(update={"devices": (2, 3)}))
 
 
 def test_an_engine_that_fails_is_quoted_and_leaves_nothing(run, asked):
