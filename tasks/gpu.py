@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import cast
 
+import httpx
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 
-from crossfade.errors import PermanentError
+from crossfade.errors import PermanentError, Unreachable
 from crossfade.rollout.state import MigrationState
 
 _POLL_S = 1.0
@@ -22,7 +23,7 @@ def hand_over(state: MigrationState, stage: str, parameters: dict[str, str], fai
 
     The idempotency key is migration/attempt/stage/hash of the inputs: the same work of the same attempt is started once.
     Only a run that crashed (its worker or machine died) is followed by another, up to `CRASHES` times; `again` starts the
-    work anew although it once completed.
+    work anew although it once completed. Raises Unreachable when Prefect stays without an answer: asking again goes on from there.
     """
     for crash in range(CRASHES + 1):
         ended = _ended(state, stage, parameters, "/".join(part for part in (again, str(crash) if crash else "") if part))
@@ -36,12 +37,15 @@ def hand_over(state: MigrationState, stage: str, parameters: dict[str, str], fai
 
 def _ended(state: MigrationState, stage: str, parameters: dict[str, str], suffix: str) -> State | None:
     inputs = hashlib.sha256("\0".join(f"{name}={value}" for name, value in sorted(parameters.items())).encode()).hexdigest()[:16]
-    started = run_deployment(
-        f"{stage}/{stage}",
-        parameters=parameters,
-        idempotency_key=f"{state.name}/{state.attempt}/{stage}/{inputs}" + (f"/{suffix}" if suffix else ""),
-        flow_run_name=f"{stage} {state.name} attempt {state.attempt}",
-        poll_interval=_POLL_S,
-        timeout=None,
-    )
+    try:
+        started = run_deployment(
+            f"{stage}/{stage}",
+            parameters=parameters,
+            idempotency_key=f"{state.name}/{state.attempt}/{stage}/{inputs}" + (f"/{suffix}" if suffix else ""),
+            flow_run_name=f"{stage} {state.name} attempt {state.attempt}",
+            poll_interval=_POLL_S,
+            timeout=None,
+        )
+    except httpx.HTTPError as error:  # a server that is away for minutes; the key finds the run again
+        raise Unreachable(f"the Prefect server did not say what became of {stage}: {type(error).__name__} {error}") from None
     return cast(FlowRun, started).state  # a coroutine only inside an async caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from datetime import timedelta
 
@@ -37,7 +38,8 @@ def serve(bench: Bench, state: MigrationState) -> Report:
     """Start vLLM through the gpu pool, and ask it a real question under the hidden name."""
     weights = bench.desk.outcome(state, "quantize", Quantized).folder
     layout = bench.desk.outcome(state, "assess", Assessed).layout
-    parameters = {"plan": show_plan(filled_in(bench.plan, layout)), "migration": bench.migration, "weights": weights}
+    wanted = show_plan(filled_in(bench.plan, layout))
+    parameters = {"plan": wanted, "migration": bench.migration, "weights": weights, "host": platform.node()}
     how = hand_over(state, "serve", parameters, EngineDied)
     try:
         names = bench.target.models()

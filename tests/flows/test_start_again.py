@@ -118,3 +118,13 @@ def test_a_killed_start_is_repeated_and_a_gpu_without_bfloat16_gets_float16(
     assert "with dtype float16, because this GPU has no bfloat16" in how
     record = json.loads((lab.home.processes / f"target-{route_name('demo/lab-latest')}.json").read_text())
     assert Path(record["log"]).exists()
+
+
+def test_a_worker_on_another_machine_starts_nothing_and_says_what_to_do(plan_text: str, environments: Path, sealed: Path) -> None:
+    from flows.serve import serve
+
+    state = serve(plan_text, "demo/lab-latest", str(sealed), host="the-routers-machine", return_state=True)
+    assert state.is_failed()
+    assert "must listen on the-routers-machine" in str(state.message)
+    assert "nothing was started" in str(state.message)
+    assert not environments.exists()
