@@ -25,6 +25,10 @@ MARK = "CROSSFADE_LAB"
 """Environment variable that names the lab a process belongs to, so that `crossfade down` finds it without a record."""
 
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Kept, because a Popen that is thrown away takes the exit code of a child that died at once with it, and the diagnosis needs that."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A running program. `started_s` is the kernel's start time; with `pid` it identifies the process for ever."""
@@ -72,6 +76,7 @@ def start(name: str, command: Sequence[str], *, records: Path, log: Path, env: M
             )
         except OSError as error:
             raise ToolMissing(f"cannot start {name}: {command[0]}: {error.strerror}. 'crossfade doctor' says what is missing.") from None
+    _STARTED.append(child)
     program = Program(name, child.pid, psutil.Process(child.pid).create_time(), str(log))
     record(program, records)
     return program

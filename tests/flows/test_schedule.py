@@ -11,16 +11,21 @@ from crossfade.prefect_api import ENGINE, PrefectApi
 pytestmark = pytest.mark.slow
 
 
+def asked(client: httpx.Client, path: str, body: object) -> httpx.Response:
+    """The answer to a POST; SQLite under several workers is 503 now and then."""
+    for _ in range(10):
+        answer = client.post(path, json=body)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1)
+    assert answer.is_success, answer.text
+    return answer
+
+
 def test_a_scheduled_run_is_created_taken_by_a_worker_and_completed(lab: Lab) -> None:
     with httpx.Client(base_url=lab.prefect_api, timeout=20) as client:
         found = client.get("/deployments/name/reconcile/reconcile").json()
-        made = client.post(f"/deployments/{found['id']}/schedules", json=[{"schedule": {"interval": 20}, "active": True}])
-        for _ in range(10):  # SQLite under several workers answers 503 now and then
-            if made.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(1)
-            made = client.post(f"/deployments/{found['id']}/schedules", json=[{"schedule": {"interval": 20}, "active": True}])
-        assert made.is_success, made.text
+        made = asked(client, f"/deployments/{found['id']}/schedules", [{"schedule": {"interval": 20}, "active": True}])
         try:
             give_up_s, completed = time.monotonic() + 120, []
             wanted = {"deployments": {"id": {"any_": [found["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
@@ -34,12 +39,12 @@ def test_a_scheduled_run_is_created_taken_by_a_worker_and_completed(lab: Lab) ->
 
 def test_a_ramp_goes_where_its_model_goes_and_is_started_as_one_python(lab: Lab) -> None:
     api, hosts = PrefectApi(lab.prefect_api), {"process": "crossfade", "docker": "crossfade-docker"}
-    with httpx.Client(base_url=lab.prefect_api, timeout=20) as client:
-        client.post("/work_pools/", json={"name": hosts["docker"], "type": "docker"})
+    with httpx.Client(base_url=lab.prefect_api, timeout=90) as client:
+        asked(client, "/work_pools/", {"name": hosts["docker"], "type": "docker"})
+        flow_id = asked(client, "/flows/", {"name": "model"}).json()["id"]
         for kind, pool in hosts.items():
-            model = {"name": kind, "flow_id": client.post("/flows/", json={"name": "model"}).json()["id"], "work_pool_name": pool}
-            made = client.post("/deployments/", json=model | {"job_variables": {"env": {"OF": kind}}})
-            assert made.is_success, made.text
+            variables = {"env": {"OF": kind}}
+            asked(client, "/deployments/", {"name": kind, "flow_id": flow_id, "work_pool_name": pool, "job_variables": variables})
             api.schedule(f"ramp/of-{kind}", like=f"model/{kind}", entrypoint="flows/ramp.py:ramp", every_s=60, parameters={}, active=False)
             ramp = client.get(f"/deployments/name/ramp/of-{kind}").json()
             assert ramp["work_pool_name"] == pool

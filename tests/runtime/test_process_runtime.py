@@ -147,6 +147,15 @@ def test_a_target_that_dies_is_reported_with_diagnosis_and_log_at_once(runtime):
     assert died.value.finding.detail == "ValueError: no such weights; exit code 7"
 
 
+def test_the_exit_code_of_a_target_that_was_dead_before_anybody_looked_is_known(runtime):
+    asked = launch("")
+    dead = replace(asked, command=("/bin/sh", "-c", "kill -9 $$"))
+    for _ in range(20):
+        target = runtime.start_target("engine", dead)
+        with pytest.raises(EndedAtStart, match="exit code -9"):
+            wait(runtime, target)
+
+
 def test_children_of_a_dead_target_do_not_keep_its_port(runtime):
     program = """
         import subprocess, sys
