@@ -46,26 +46,26 @@ def rule(desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
     Verdict and memory are stored in one transaction, before anybody acts: whoever is killed in between repeats the same verdict
     from the same memory. Raises StaleWriter when another run has moved the migration meanwhile.
     """
-    return rule_from(opened(desk, state, counts=boundary in SEES_TRAFFIC), desk, state, boundary)
+    return rule_from(opened(desk, state, counts=boundary in SEES_TRAFFIC), desk, boundary)
 
 
-def rule_from(before: Opened, desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
+def rule_from(before: Opened, desk: Desk, boundary: Boundary) -> Ruled:
     """As `rule`, by rules and memory that were opened just now."""
-    evidence = _gather(desk, state, boundary, before)
+    evidence = _gather(desk, before.state, boundary, before)
     judged = judge(before.rules, before.memory, evidence)
     after = judged.state.model_dump_json()
     ruling = Ruling(
         rules=before.digest,
         key=before.memory.key,
-        since_s=before.since_s,
-        halvings=before.halvings,
+        since_s=before.opening.since_s,
+        halvings=before.opening.halvings,
         evidence=evidence,
         verdict=judged.verdict,
         before=digest_of(before.memory),
         after=digest_of(judged.state),
     )
     reach("before-decision")
-    return Ruled(judged.verdict, evidence, desk.move(state, "decision", boundary, ruling, {MEMORY: after}))
+    return Ruled(judged.verdict, evidence, desk.move(before.state, "decision", boundary, ruling, {MEMORY: after}))
 
 
 def pass_boundary(desk: Desk, state: MigrationState, boundary: Boundary, *, patience_s: float, poll_s: float = 2.0) -> Ruled:

@@ -17,12 +17,14 @@ from pydantic import BaseModel
 from crossfade.errors import StaleWriter, UserError
 from crossfade.judge.verdict import Decision
 from crossfade.plan.units import format_seconds, format_share
-from crossfade.ramp.gatekeeper import rule
+from crossfade.ramp.gatekeeper import rule_from
 from crossfade.ramp.logbook import Desk
 from crossfade.ramp.moves import move_to_step
 from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
+from crossfade.ramp.restart import begin_anew, is_new
 from crossfade.ramp.rollback import roll_back
+from crossfade.ramp.rulebook import opened
 from crossfade.ramp.tick import boundary_of
 from crossfade.rollout.phases import WITH_TRAFFIC, Phase
 from crossfade.rollout.state import MigrationState
@@ -73,10 +75,13 @@ def skip(desk: Desk, migration: str, *, by: str, why: str) -> str:
     state = reconcile(desk, migration)
     if state.phase is not Phase.RAMPING:
         raise UserError(f"{migration} is {state.phase}: {state.because}. There is no step to skip.")
-    ruled = rule(desk, state, boundary_of(desk, state))
+    before = opened(desk, state, counts=True)
+    ruled = rule_from(before, desk, boundary_of(desk, state))
     if ruled.verdict.decision is Decision.ROLL_BACK:
         roll_back(desk, migration, why=ruled.verdict.reason, by="judge")
         return f"not skipped: {ruled.verdict.reason}. {migration} was rolled back"
+    if is_new(before, ruled.state):
+        return f"not skipped: {begin_anew(desk, before, ruled.state).why}"
     step = ruled.state.step + 1
     permission = may_rise(desk, ruled.state, desk.plan.ramp.steps[step])
     if isinstance(permission, Refused):

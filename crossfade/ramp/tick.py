@@ -14,8 +14,9 @@ from crossfade.ramp.logbook import Because, Desk
 from crossfade.ramp.moves import move_to_step
 from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
+from crossfade.ramp.restart import begin_anew, is_new
 from crossfade.ramp.rollback import roll_back
-from crossfade.ramp.rulebook import opened
+from crossfade.ramp.rulebook import Opened, opened
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import FULL_BP
@@ -51,13 +52,13 @@ def tick(desk: Desk, migration: str) -> Ticked:
     if state.phase not in (Phase.REHEARSED, Phase.RAMPING, Phase.CUT_OVER, Phase.SOAKING):
         return Ticked(state, "nothing", f"a migration that is {state.phase} has nothing to tick")
     before = opened(desk, state, counts=True)
-    if state.share_bp > 0 and before.restarted:
-        return _begin_anew(desk, state)
-    ruled = rule_from(before, desk, state, boundary_of(desk, state))
+    ruled = rule_from(before, desk, boundary_of(desk, state))
     reach("after-decision")
     if ruled.verdict.decision is Decision.ROLL_BACK:
         back = roll_back(desk, migration, why=ruled.verdict.reason, by="judge")
         return Ticked(back.state, "rolled_back", ruled.verdict.reason, ruled)
+    if is_new(before, ruled.state):
+        return _begin_anew(desk, before, ruled)
     if state.phase in (Phase.CUT_OVER, Phase.SOAKING):
         desk.standby.stands_ready()  # keeps its model loaded until the soak has ended
     if state.phase is Phase.CUT_OVER:
@@ -81,14 +82,12 @@ def boundary_of(desk: Desk, state: MigrationState) -> Boundary:
     return "cutover" if desk.plan.ramp.steps[state.step + 1] == FULL_BP else "step"
 
 
-def _begin_anew(desk: Desk, state: MigrationState) -> Ticked:
-    """A target that was started anew has proven nothing: back to the first step, from no evidence and with half the error budget."""
-    why = "the target was started anew: the ramp begins again at its first step, from no evidence"
-    if state.step > 0:
-        state = move_to_step(desk, state, 0, why)
-    else:
-        desk.write(state, "note", "restarted", Because(why=why))
-    return Ticked(state, "back", why)
+def _begin_anew(desk: Desk, before: Opened, ruled: Ruled) -> Ticked:
+    try:
+        begun = begin_anew(desk, before, ruled.state)
+    except Tripped as tripped:
+        return Ticked(reconcile(desk, ruled.state.name), "rolled_back", str(tripped), ruled)
+    return Ticked(begun.state, "back" if begun.state.share_bp else "held", begun.why, ruled)
 
 
 def _advance(desk: Desk, ruled: Ruled) -> Ticked:

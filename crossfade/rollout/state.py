@@ -42,6 +42,7 @@ class MigrationState(BaseModel):
     hold_until_s: float = 0.0  # a person's wish to stay at this step for longer
     asked_bp: int = 0  # the share a person's approval is waited for; 0: none
     approved_bp: int = 0  # the highest share a person has approved in this attempt
+    anew: bool = False  # the target was started anew, and users are not back at the first step yet
 
     @property
     def ended(self) -> bool:
@@ -54,11 +55,14 @@ class MigrationState(BaseModel):
         return self.model_copy(update={"phase": phase, "phase_since_s": now_s, "because": because})
 
     def with_step(self, step: int, share_bp: int, *, now_s: float, because: str) -> Self:
-        """The state once the router shows `share_bp`; call it after the verification, never before. A question is answered by it."""
+        """The state once the router shows `share_bp`; call it after the verification, never before. A question is answered by it.
+
+        What the target's new start asks for is done at the first step, and not before.
+        """
         check_move(self.phase, Phase.RAMPING)
         since_s = self.phase_since_s if self.phase is Phase.RAMPING else now_s
         moved = {"phase": Phase.RAMPING, "phase_since_s": since_s, "step": step, "share_bp": share_bp, "share_since_s": now_s}
-        moved |= {"asked_bp": 0, "hold_until_s": 0.0, "soaked_s": 0.0, "soak_tick_s": 0.0}
+        moved |= {"asked_bp": 0, "hold_until_s": 0.0, "soaked_s": 0.0, "soak_tick_s": 0.0, "anew": self.anew and step > 0}
         return self.model_copy(update={**moved, "because": because})
 
     def with_soak(self, *, now_s: float, promoted: bool, longest_s: float) -> Self:
@@ -86,6 +90,10 @@ class MigrationState(BaseModel):
         """A person has approved `share_bp`, in this attempt only."""
         return self.model_copy(update={"asked_bp": 0, "approved_bp": share_bp})
 
+    def with_target_anew(self) -> Self:
+        """Owe the way back to the first step, unless it is there: what runs now has proven nothing."""
+        return self.model_copy(update={"anew": self.step > 0})
+
     def with_source_only(self, *, now_s: float, because: str) -> Self:
         """The state once the source serves everything again."""
         return self.model_copy(update={"share_bp": 0, "share_since_s": now_s, "because": because})
@@ -95,4 +103,5 @@ class MigrationState(BaseModel):
         check_move(self.phase, Phase.PLANNED)
         fresh = {"phase": Phase.PLANNED, "attempt": self.attempt + 1, "step": -1, "share_bp": 0, "plan_digest": plan_digest}
         fresh |= {"soaked_s": 0.0, "soak_tick_s": 0.0, "paused_by": "", "hold_until_s": 0.0, "asked_bp": 0, "approved_bp": 0}
+        fresh |= {"anew": False}
         return self.model_copy(update={**fresh, "phase_since_s": now_s, "share_since_s": now_s, "because": because})

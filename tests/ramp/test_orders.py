@@ -117,6 +117,17 @@ def test_skip_goes_on_without_proof_but_not_past_a_condemned_target(ready: Ready
     assert in_force(desk) == 0
 
 
+def test_skip_after_a_restart_of_the_target_goes_back_to_the_first_step_instead(ready: Ready) -> None:
+    desk, given, clock = first_step(ready)
+    assert tick(desk, MIGRATION).state.share_bp == 5000
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    assert "not skipped: the target was started anew" in orders.skip(desk, MIGRATION, **WHO)
+    assert (in_force(desk), desk.journal.state(MIGRATION).step) == (1000, 0)
+    clock.sleep(20)
+    assert tick(desk, MIGRATION).did == "held"
+
+
 def test_skip_does_not_leave_users_without_a_guard(ready: Ready) -> None:
     desk, _, _ = first_step(ready)
     unwatched = dataclasses.replace(desk, watchman=Post(Unwatched("the guard last looked 40 s ago")))

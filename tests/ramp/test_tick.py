@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Post, Source, failing, good, rehearsed, start_envoy
+from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Overtaken, Post, Source, failing, good, rehearsed, start_envoy
 
 from crossfade import processes
 from crossfade.envoy.router import EnvoyRouter
@@ -13,11 +13,12 @@ from crossfade.judge.evidence import Blind
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
 from crossfade.ports import NotReady, Unwatched
-from crossfade.ramp.gatekeeper import rule
+from crossfade.ramp.gatekeeper import rule, rule_from
 from crossfade.ramp.logbook import Because, Desk, Ruling, ShareMove
 from crossfade.ramp.reconcile import reconcile
 from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
+from crossfade.ramp.rulebook import opened, reopened
 from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
@@ -269,6 +270,63 @@ def test_a_target_that_was_started_anew_begins_again_at_the_first_step_with_half
     assert (memory.key, memory.budget) == ("1@2000", 0.025)
     clock.sleep(61)
     assert tick(desk, MIGRATION).did == "moved"
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def started_anew(desk: Desk, given: Given, clock: HandClock) -> None:
+    """A restart at 50 % whose tick was killed before it moved anybody."""
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    before = opened(desk, reconcile(desk, MIGRATION), counts=True)
+    reopened(desk, before, rule_from(before, desk, "cutover").state)  # and nothing after it
+    assert in_force(desk) == 5000
+
+
+def test_a_tick_killed_between_seeing_a_restart_and_stepping_down_leaves_that_to_the_next_one(
+    ready: tuple[Desk, Given, HandClock],
+) -> None:
+    desk, given, clock = ready
+    started_anew(desk, given, clock)
+    clock.sleep(61)
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, ticked.state.step, in_force(desk)) == ("back", 0, 1000)
+    clock.sleep(20)
+    assert tick(desk, MIGRATION).did == "held"  # it went back once
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_a_restart_is_not_forgotten_when_another_migration_moves_the_table_first(
+    ready: tuple[Desk, Given, HandClock], tmp_path: Path
+) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    with pytest.raises(StaleWriter):
+        tick(dataclasses.replace(desk, router=Overtaken(Home(tmp_path).router, times=1)), MIGRATION)
+    clock.sleep(61)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("back", 1000)
+
+
+def test_of_two_that_see_a_restart_only_one_begins_the_memory_anew(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(20)
+    before = opened(desk, reconcile(desk, MIGRATION), counts=True)
+    reopened(desk, before, before.state)
+    with pytest.raises(StaleWriter):
+        reopened(desk, before, before.state)
+
+
+def test_the_errors_of_the_process_that_died_count_before_the_ramp_begins_anew(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    given.each = failing()
+    clock.sleep(60)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("rolled_back", 0)
     assert rejudge(desk.journal.entries(MIGRATION)) == []
 
 
