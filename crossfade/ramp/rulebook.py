@@ -119,7 +119,7 @@ def _remember(desk: Desk, state: MigrationState, opening: Opening, memory: Judge
 
 def _target_start(desk: Desk) -> str:
     """Seconds since the epoch as text; empty while Prometheus cannot say, which is no sign of a restart."""
-    found = desk.metrics.read("target_started", desk.plan.prometheus.target_started)
+    found = desk.metrics.read("target_started", desk.plan.target_started)
     return "" if isinstance(found, Blind) else f"{found.value:.0f}"
 
 
