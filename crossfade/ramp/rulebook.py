@@ -20,6 +20,9 @@ MEMORY = "judge"
 OPENING = "opening"
 """Key under which it remembers how that state began."""
 
+_MOST_HALVINGS = 20
+"""After so many nothing changes any more: the budget is a millionth of the first one."""
+
 _SAME_START_S = 2.0
 """Two readings of one process's start differ by less: exporters round it."""
 
@@ -32,6 +35,7 @@ class Opening(BaseModel):
     target_start: str
     since_s: float
     halvings: int
+    restarts: int = 0  # of the target in this attempt
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,18 @@ def opened(desk: Desk, state: MigrationState, *, counts: bool) -> Opened:
     return Opened(rules, digest, memory, last, state, restarted_at=start if _differs(last.target_start, start) else "")
 
 
-def reopened(desk: Desk, before: Opened, state: MigrationState) -> MigrationState:
+def reopened(desk: Desk, before: Opened, state: MigrationState) -> Opened:
     """Begin the memory of the target that was started anew. In the same transaction the state is told to go back to the first step,
     so that whoever is killed before it went there leaves that to the next one. Raises StaleWriter.
     """
     begun = _after(before.opening, state, before.restarted_at, since_s=max(state.share_since_s, desk.clock.now_s()))
-    return _begun(desk, state.with_target_anew(), begun, before.rules, before.digest).state
+    begun = begun.model_copy(update={"restarts": before.opening.restarts + 1})
+    return _begun(desk, state.with_target_anew(), begun, before.rules, before.digest)
 
 
 def _after(last: Opening | None, state: MigrationState, start: str, *, since_s: float) -> Opening:
     """Each new key begins from nothing and with half the error budget of the one before, so that trying again until it passes does not."""
-    halvings = last.halvings + 1 if last is not None else 0
+    halvings = min(last.halvings + 1, _MOST_HALVINGS) if last is not None else 0
     key = f"{state.attempt}@{start or 'unknown'}"
     return Opening(key=key, attempt=state.attempt, target_start=start, since_s=since_s, halvings=halvings)
 

@@ -32,7 +32,7 @@ Did = Literal["moved", "held", "back", "rolled_back", "cut_over", "finished", "n
 class Ticked:
     """What a tick did and why; `ruled` is absent when there was nothing to judge.
 
-    `tell` is what a person should hear of now: a question, or a step past its deadline. Each is said once, not at every tick.
+    `tell` is what a person should hear of now: a question, a step past its deadline, a restart. Each is said once, not at every tick.
     """
 
     state: MigrationState
@@ -87,7 +87,7 @@ def _begin_anew(desk: Desk, before: Opened, ruled: Ruled) -> Ticked:
         begun = begin_anew(desk, before, ruled.state)
     except Tripped as tripped:
         return Ticked(reconcile(desk, ruled.state.name), "rolled_back", str(tripped), ruled)
-    return Ticked(begun.state, "back" if begun.state.share_bp else "held", begun.why, ruled)
+    return Ticked(begun.state, "back" if begun.state.share_bp else "held", begun.why, ruled, tell=begun.tell)
 
 
 def _advance(desk: Desk, ruled: Ruled) -> Ticked:

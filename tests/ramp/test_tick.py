@@ -12,13 +12,13 @@ from crossfade.home import Home
 from crossfade.judge.evidence import Blind
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
-from crossfade.ports import NotReady, Unwatched
+from crossfade.ports import Entry, NotReady, Unwatched
 from crossfade.ramp.gatekeeper import rule, rule_from
 from crossfade.ramp.logbook import Because, Desk, Ruling, ShareMove
 from crossfade.ramp.reconcile import reconcile
 from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
-from crossfade.ramp.rulebook import opened, reopened
+from crossfade.ramp.rulebook import OPENING, Opening, opened, reopened
 from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
@@ -328,6 +328,38 @@ def test_the_errors_of_the_process_that_died_count_before_the_ramp_begins_anew(r
     clock.sleep(60)
     assert (tick(desk, MIGRATION).did, in_force(desk)) == ("rolled_back", 0)
     assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_a_target_that_does_not_stay_up_is_told_of_and_paused_at_its_third_restart(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    given.each = good()
+    tick(desk, MIGRATION)
+    told = []
+    for restart in range(1, 5):
+        clock.sleep(61)
+        given.readings["target_started"] = 1000.0 * restart
+        ticked = tick(desk, MIGRATION)
+        told.append(ticked.tell)
+        assert (ticked.did, in_force(desk)) == ("back", 1000)
+    assert ["restart 1" in told[0], "restart 2" in told[1], "restart 3" in told[2], told[3]] == [True, True, True, ""]
+    assert f"paused: see the target's log, then crossfade ramp resume {MIGRATION}" in told[2]
+    assert "paused" not in told[1]
+    clock.sleep(61)
+    ticked = tick(desk, MIGRATION)  # it stayed up meanwhile, but that is for a person to say
+    assert ("paused by the target's restarts" in ticked.reason, ticked.tell, in_force(desk)) == (True, "", 1000)
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_a_target_started_a_thousand_times_can_still_be_judged(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    often = Opening.model_validate_json(desk.journal.recall(MIGRATION, OPENING)).model_copy(update={"halvings": 1100})
+    kept = {OPENING: often.model_dump_json()}
+    desk.journal.record(Entry(MIGRATION, 1, clock.now_s(), "note", "an older version counted on", "{}"), kept)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    assert tick(desk, MIGRATION).did == "back"
+    assert JudgeState.model_validate_json(desk.journal.recall(MIGRATION, "judge")).budget == 0.05 / 2**20
 
 
 def test_not_knowing_when_the_target_started_is_no_restart(ready: tuple[Desk, Given, HandClock]) -> None:
