@@ -32,7 +32,8 @@ Did = Literal["moved", "held", "back", "rolled_back", "cut_over", "finished", "n
 class Ticked:
     """What a tick did and why; `ruled` is absent when there was nothing to judge.
 
-    `tell` is what a person should hear of now: a question, a step past its deadline, a restart. Each is said once, not at every tick.
+    `tell` is what a person should hear of now: a rollback, a question, a step past its deadline, a restart. Each is said once, not at
+    every tick.
     """
 
     state: MigrationState
@@ -44,9 +45,12 @@ class Ticked:
 
 def tick(desk: Desk, migration: str) -> Ticked:
     """Judge a migration with traffic (or ready for it) once, and move it at most one step."""
+    known = desk.journal.state(migration)
     state = reconcile(desk, migration)
     if state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
-        return Ticked(state, "rolled_back", state.because)
+        if known.phase is Phase.ROLLED_BACK:
+            return Ticked(state, "rolled_back", state.because)
+        return _rolled_back(state, state.because)
     if state.phase is Phase.RAMPING and state.share_bp == FULL_BP:
         state = desk.enter(state, Phase.CUT_OVER, "the router shows 100 % on the target")
     if state.phase not in (Phase.REHEARSED, Phase.RAMPING, Phase.CUT_OVER, Phase.SOAKING):
@@ -56,7 +60,7 @@ def tick(desk: Desk, migration: str) -> Ticked:
     reach("after-decision")
     if ruled.verdict.decision is Decision.ROLL_BACK:
         back = roll_back(desk, migration, why=ruled.verdict.reason, by="judge")
-        return Ticked(back.state, "rolled_back", ruled.verdict.reason, ruled)
+        return _rolled_back(back.state, ruled.verdict.reason, ruled)
     if is_new(before, ruled.state):
         return _begin_anew(desk, before, ruled)
     if state.phase in (Phase.CUT_OVER, Phase.SOAKING):
@@ -82,11 +86,16 @@ def boundary_of(desk: Desk, state: MigrationState) -> Boundary:
     return "cutover" if desk.plan.ramp.steps[state.step + 1] == FULL_BP else "step"
 
 
+def _rolled_back(state: MigrationState, why: str, ruled: Ruled | None = None) -> Ticked:
+    """A rollback that this tick made or wrote down: the one moment at which people are told of it."""
+    return Ticked(state, "rolled_back", why, ruled, tell=f"rolled back, the source serves everything: {why}")
+
+
 def _begin_anew(desk: Desk, before: Opened, ruled: Ruled) -> Ticked:
     try:
         begun = begin_anew(desk, before, ruled.state)
     except Tripped as tripped:
-        return Ticked(reconcile(desk, ruled.state.name), "rolled_back", str(tripped), ruled)
+        return _rolled_back(reconcile(desk, ruled.state.name), str(tripped), ruled)
     return Ticked(begun.state, "back" if begun.state.share_bp else "held", begun.why, ruled, tell=begun.tell)
 
 
@@ -98,7 +107,7 @@ def _advance(desk: Desk, ruled: Ruled) -> Ticked:
     try:
         moved = move_to_step(desk, state, step, ruled.verdict.reason)
     except Tripped as tripped:
-        return Ticked(reconcile(desk, state.name), "rolled_back", str(tripped), ruled)
+        return _rolled_back(reconcile(desk, state.name), str(tripped), ruled)
     return Ticked(moved, "cut_over" if moved.share_bp == FULL_BP else "moved", moved.because, ruled)
 
 
@@ -121,7 +130,7 @@ def _held(desk: Desk, ruled: Ruled) -> Ticked:
     why = f"held for {ruled.evidence.held_s:.0f} s, longer than the plan's deadline: {reason}"
     match desk.plan.ramp.at_deadline:
         case "roll_back":
-            return Ticked(roll_back(desk, state.name, why=why, by="deadline").state, "rolled_back", why, ruled)
+            return _rolled_back(roll_back(desk, state.name, why=why, by="deadline").state, why, ruled)
         case "ask":
             asked = desk.move(state.with_pause("the plan's deadline"), "note", "deadline", Because(why=why))
             said = f"{why}. Paused: a person decides (resume, back or abort)"
@@ -151,6 +160,6 @@ def _soak(desk: Desk, ruled: Ruled) -> Ticked:
         return Ticked(desk.move(soaked, "outcome", "soak", Because(why=reason)), "held", reason, ruled)
     reach("before-finished")
     if route_name(state.name) in desk.router.latches():  # the last look before the source may go
-        return Ticked(reconcile(desk, state.name), "rolled_back", "it was tripped at the end of its soak", ruled)
+        return _rolled_back(reconcile(desk, state.name), "it was tripped at the end of its soak", ruled)
     finished = soaked.with_phase(Phase.FINISHED, now_s=desk.clock.now_s(), because=why)
     return Ticked(desk.move(finished, "phase", str(Phase.FINISHED), Because(why=why)), "finished", why, ruled)

@@ -97,8 +97,10 @@ def test_errors_roll_back_latch_and_end_the_attempt(ready: tuple[Desk, Given, Ha
     tick(desk, MIGRATION)
     given.each = failing()
     clock.sleep(60)
-    assert tick(desk, MIGRATION).did == "rolled_back"
-    assert in_force(desk) == 0
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, in_force(desk)) == ("rolled_back", 0)
+    assert "error_rate" in ticked.tell
+    assert tick(desk, MIGRATION).tell == ""  # said once
     assert desk.journal.state(MIGRATION).phase is Phase.ROLLED_BACK
     with pytest.raises(Tripped):
         table = desk.router.table()
@@ -123,7 +125,8 @@ def test_a_tick_after_the_guard_tripped_follows_it_and_never_raises(ready: tuple
     clock.sleep(60)
     ticked = tick(desk, MIGRATION)
     assert (ticked.did, in_force(desk)) == ("rolled_back", 0)
-    assert "guard saw errors" in ticked.reason
+    assert "guard saw errors" in ticked.tell
+    assert tick(desk, MIGRATION).tell == ""  # said once
 
 
 def test_a_raise_nobody_wrote_down_is_taken_back(ready: tuple[Desk, Given, HandClock]) -> None:
@@ -155,7 +158,7 @@ def test_a_hold_past_the_deadline_does_what_the_plan_says(ready: tuple[Desk, Giv
     clock.sleep(3700)
     ticked = tick(desk, MIGRATION)
     assert ticked.did == "rolled_back"
-    assert "deadline" in ticked.reason
+    assert "deadline" in ticked.tell
 
 
 @pytest.mark.parametrize(("at_deadline", "did", "paused"), [("hold", "held", ""), ("ask", "held", "the plan's deadline")])
