@@ -57,7 +57,7 @@ def resume(desk: Desk, migration: str, *, by: str, why: str) -> str:
     state = _under_way(desk, migration, "resume")
     if not state.paused_by:
         raise UserError(f"{migration} is not paused: it is {state.phase} at {format_share(state.share_bp)}.")
-    desk.move(state.with_resumption(), "order", "resume", Order(by=by, why=why))
+    desk.move(state.with_resumption(now_s=desk.clock.now_s()), "order", "resume", Order(by=by, why=why))
     return f"{migration} goes on from {format_share(state.share_bp)} at its next tick"
 
 

@@ -125,9 +125,10 @@ def _not_permitted(desk: Desk, ruled: Ruled, refused: Refused, step: int) -> Tic
 
 def _held(desk: Desk, ruled: Ruled) -> Ticked:
     state, reason = ruled.state, ruled.verdict.reason
-    if state.phase is not Phase.RAMPING or ruled.evidence.held_s <= desk.plan.ramp.deadline or state.paused_by:
+    waited_s = desk.clock.now_s() - state.waits_since_s
+    if state.phase is not Phase.RAMPING or waited_s <= desk.plan.ramp.deadline or state.paused_by:
         return Ticked(state, "held", reason, ruled)
-    why = f"held for {ruled.evidence.held_s:.0f} s, longer than the plan's deadline: {reason}"
+    why = f"held for {waited_s:.0f} s, longer than the plan's deadline: {reason}"
     match desk.plan.ramp.at_deadline:
         case "roll_back":
             return _rolled_back(roll_back(desk, state.name, why=why, by="deadline").state, why, ruled)
@@ -136,13 +137,13 @@ def _held(desk: Desk, ruled: Ruled) -> Ticked:
             said = f"{why}. Paused: a person decides (resume, back or abort)"
             return Ticked(asked, "held", said, ruled, tell=said)
         case "hold":
-            return Ticked(state, "held", why, ruled, tell=_once_a_step(desk, state, "deadline", why))
+            return Ticked(state, "held", why, ruled, tell=_said_once(desk, state, "deadline", why))
 
 
-def _once_a_step(desk: Desk, state: MigrationState, subject: str, why: str) -> str:
-    """`why`, with a note in the journal, the first time at this share; afterwards nothing."""
+def _said_once(desk: Desk, state: MigrationState, subject: str, why: str) -> str:
+    """`why`, with a note in the journal, the first time since the share moved or people let it go on; afterwards nothing."""
     last = desk.journal.entries(state.name, kind="note", subject=subject, attempt=state.attempt, newest=1)
-    if last and last[0].at_s >= state.share_since_s:
+    if last and last[0].at_s >= state.waits_since_s:
         return ""
     desk.write(state, "note", subject, Because(why=why))
     return why

@@ -42,12 +42,18 @@ class MigrationState(BaseModel):
     hold_until_s: float = 0.0  # a person's wish to stay at this step for longer
     asked_bp: int = 0  # the share a person's approval is waited for; 0: none
     approved_bp: int = 0  # the highest share a person has approved in this attempt
+    resumed_s: float = 0.0  # when a person last let it go on after a pause
     anew: bool = False  # the target was started anew, and users are not back at the first step yet
 
     @property
     def ended(self) -> bool:
         """Whether nothing more happens without a person."""
         return self.phase in ENDED
+
+    @property
+    def waits_since_s(self) -> float:
+        """From when on a deadline counts: the share's last move, and not while people wanted it to stay. May lie in the future."""
+        return max(self.share_since_s, self.resumed_s, self.hold_until_s)
 
     def with_phase(self, phase: Phase, *, now_s: float, because: str) -> Self:
         """The state after a legal move; raises IllegalMove otherwise."""
@@ -74,9 +80,9 @@ class MigrationState(BaseModel):
         """Nothing rises until somebody resumes it."""
         return self.model_copy(update={"paused_by": by})
 
-    def with_resumption(self) -> Self:
+    def with_resumption(self, *, now_s: float) -> Self:
         """Not paused any more."""
-        return self.model_copy(update={"paused_by": ""})
+        return self.model_copy(update={"paused_by": "", "resumed_s": now_s})
 
     def with_hold_until(self, at_s: float) -> Self:
         """Stay at this step at least until then."""
@@ -103,5 +109,5 @@ class MigrationState(BaseModel):
         check_move(self.phase, Phase.PLANNED)
         fresh = {"phase": Phase.PLANNED, "attempt": self.attempt + 1, "step": -1, "share_bp": 0, "plan_digest": plan_digest}
         fresh |= {"soaked_s": 0.0, "soak_tick_s": 0.0, "paused_by": "", "hold_until_s": 0.0, "asked_bp": 0, "approved_bp": 0}
-        fresh |= {"anew": False}
+        fresh |= {"resumed_s": 0.0, "anew": False}
         return self.model_copy(update={**fresh, "phase_since_s": now_s, "share_since_s": now_s, "because": because})

@@ -86,6 +86,47 @@ def test_a_step_held_by_a_person_waits_that_long_and_goes_on_by_itself(ready: Re
     assert tick(desk, MIGRATION).did == "moved"
 
 
+def overdue(ready: Ready, at_deadline: str) -> Desk:
+    """A ramp at its first step that nobody uses, some minutes before its deadline of an hour."""
+    desk, given, clock = first_step(ready)
+    given.each = good(requests=0)
+    clock.sleep(3400)
+    assert tick(desk, MIGRATION).did == "held"
+    return dataclasses.replace(
+        desk, plan=desk.plan.model_copy(update={"ramp": desk.plan.ramp.model_copy(update={"at_deadline": at_deadline})})
+    )
+
+
+def test_a_person_who_resumes_after_the_deadline_asked_has_another_deadline(ready: Ready) -> None:
+    desk, clock = overdue(ready, "ask"), ready[2]
+    clock.sleep(200)
+    assert "resume, back or abort" in tick(desk, MIGRATION).tell
+    clock.sleep(9000)
+    orders.resume(desk, MIGRATION, **WHO)
+    clock.sleep(3500)
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, ticked.state.paused_by, ticked.tell) == ("held", "", "")
+    clock.sleep(200)
+    assert "longer than the plan's deadline" in tick(desk, MIGRATION).tell
+
+
+@pytest.mark.parametrize("order", ["pause", "hold"])
+def test_the_time_people_wanted_it_to_stay_is_not_held_against_a_ramp(ready: Ready, order: str) -> None:
+    desk, clock = overdue(ready, "roll_back"), ready[2]
+    if order == "hold":
+        orders.hold(desk, MIGRATION, **WHO, for_s=172_800)
+    else:
+        orders.pause(desk, MIGRATION, **WHO)
+    clock.sleep(172_700)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("held", 1000)
+    if order == "pause":
+        orders.resume(desk, MIGRATION, **WHO)
+    clock.sleep(3400)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("held", 1000)
+    clock.sleep(400)
+    assert tick(desk, MIGRATION).did == "rolled_back"
+
+
 def test_back_is_one_step_down_at_once_and_the_first_step_has_none(ready: Ready) -> None:
     desk, _, _ = first_step(ready)
     tick(desk, MIGRATION)
