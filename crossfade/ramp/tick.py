@@ -9,6 +9,7 @@ from crossfade.errors import Tripped
 from crossfade.failpoints import reach
 from crossfade.judge.verdict import Decision
 from crossfade.plan.gates import Boundary
+from crossfade.ports import NotReady
 from crossfade.ramp.gatekeeper import Ruled, rule_from
 from crossfade.ramp.logbook import Because, Desk
 from crossfade.ramp.moves import move_to_step
@@ -25,6 +26,8 @@ from crossfade.rollout.state import MigrationState
 _LONGEST_SOAK_TICKS = 3
 """A soak counts at most so many tick intervals between two ticks: time nobody looked at proves nothing."""
 
+_SOURCE_BACK = "the source could take everything back again"
+
 Did = Literal["moved", "held", "back", "rolled_back", "cut_over", "finished", "nothing"]
 
 
@@ -32,7 +35,7 @@ Did = Literal["moved", "held", "back", "rolled_back", "cut_over", "finished", "n
 class Ticked:
     """What a tick did and why; `ruled` is absent when there was nothing to judge.
 
-    `tell` is what a person should hear of now: a rollback, a question, a step past its deadline, a restart. Each is said once, not at
+    `tell` is what a person should hear of now: a rollback, a question, a step past its deadline, a restart, a soak without a way back. Each is said once, not at
     every tick.
     """
 
@@ -64,13 +67,6 @@ def tick(desk: Desk, migration: str) -> Ticked:
     if is_new(before, ruled.state):
         return _begin_anew(desk, before, ruled)
     if state.phase in (Phase.CUT_OVER, Phase.SOAKING):
-        desk.standby.stands_ready()  # keeps its model loaded until the soak has ended
-    if state.phase is Phase.CUT_OVER:
-        reach("before-soaking")
-        begun = desk.enter(ruled.state, Phase.SOAKING, f"the soak of {desk.plan.soak:g} s begins")
-        reach("after-soaking")
-        return Ticked(begun, "held", "the soak begins", ruled)
-    if state.phase is Phase.SOAKING:
         return _soak(desk, ruled)
     if ruled.verdict.decision is Decision.HOLD:
         return _held(desk, ruled)
@@ -150,15 +146,38 @@ def _said_once(desk: Desk, state: MigrationState, subject: str, why: str) -> str
 
 
 def _soak(desk: Desk, ruled: Ruled) -> Ticked:
+    """Asking the source also keeps its model loaded until the soak has ended; time in which it is no way back does not count."""
+    found = desk.standby.stands_ready()
+    missing = f"the source could not take everything back at once: {found.why}" if isinstance(found, NotReady) else ""
+    told = _said_of_source(desk, ruled.state, missing)
+    if ruled.state.phase is Phase.SOAKING:
+        return _soaked(desk, ruled, missing, told)
+    reach("before-soaking")
+    begun = desk.enter(ruled.state, Phase.SOAKING, f"the soak of {desk.plan.soak:g} s begins")
+    reach("after-soaking")
+    return Ticked(begun, "held", f"the soak begins; {missing}" if missing else "the soak begins", ruled, tell=told)
+
+
+def _said_of_source(desk: Desk, state: MigrationState, missing: str) -> str:
+    """`missing` the first time it is so, and again only after the source was back; both are noted in the journal."""
+    last = desk.journal.entries(state.name, kind="note", subject="source", attempt=state.attempt, newest=1)
+    away = bool(last) and last[0].at_s >= state.share_since_s and Because.model_validate_json(last[0].body).why != _SOURCE_BACK
+    if away == bool(missing):
+        return ""
+    desk.write(state, "note", "source", Because(why=missing or _SOURCE_BACK))
+    return missing
+
+
+def _soaked(desk: Desk, ruled: Ruled, missing: str, told: str) -> Ticked:
     state = ruled.state
-    counts = ruled.verdict.decision is Decision.PROMOTE and not state.paused_by
+    counts = ruled.verdict.decision is Decision.PROMOTE and not state.paused_by and not missing
     reach("before-soak")
     soaked = state.with_soak(now_s=desk.clock.now_s(), promoted=counts, longest_s=_LONGEST_SOAK_TICKS * desk.plan.ramp.every)
     why = f"soaked {soaked.soaked_s:.0f} of {desk.plan.soak:.0f} s under gates that all pass"
     if soaked.soaked_s < desk.plan.soak or not counts:
-        not_counted = f"paused by {state.paused_by}" if state.paused_by else ruled.verdict.reason
+        not_counted = f"paused by {state.paused_by}" if state.paused_by else missing or ruled.verdict.reason
         reason = why if counts else f"{why}; this tick does not count: {not_counted}"
-        return Ticked(desk.move(soaked, "outcome", "soak", Because(why=reason)), "held", reason, ruled)
+        return Ticked(desk.move(soaked, "outcome", "soak", Because(why=reason)), "held", reason, ruled, tell=told)
     reach("before-finished")
     if route_name(state.name) in desk.router.latches():  # the last look before the source may go
         return _rolled_back(reconcile(desk, state.name), "it was tripped at the end of its soak", ruled)

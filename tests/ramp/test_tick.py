@@ -412,6 +412,29 @@ def test_blind_ticks_do_not_count_as_soak(ready: tuple[Desk, Given, HandClock]) 
     assert tick(desk, MIGRATION).state.phase is Phase.SOAKING
 
 
+def test_a_soak_without_a_way_back_does_not_count_and_people_are_told_once(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    given.each = good()
+    while desk.journal.state(MIGRATION).phase is not Phase.SOAKING:
+        tick(desk, MIGRATION)
+        clock.sleep(40)
+    stranded = dataclasses.replace(desk, standby=Source(NotReady("it does not answer")))
+    told = []
+    for _ in range(20):
+        clock.sleep(60)
+        ticked = tick(stranded, MIGRATION)
+        told.append(ticked.tell)
+        assert (ticked.did, ticked.state.phase) == ("held", Phase.SOAKING)
+    assert "the source could not take everything back at once: it does not answer" in ticked.reason
+    assert [bool(one) for one in told] == [True] + [False] * 19
+    clock.sleep(60)
+    assert tick(desk, MIGRATION).tell == ""
+    clock.sleep(60)
+    assert "does not answer" in tick(stranded, MIGRATION).tell  # gone again
+    while tick(desk, MIGRATION).state.phase is not Phase.FINISHED:
+        clock.sleep(60)
+
+
 def test_a_reconcile_between_a_raise_and_its_record_wins_and_nobody_rolls_back(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     tick(desk, MIGRATION)
