@@ -114,14 +114,19 @@ def abort(desk: Desk, migration: str, *, by: str, why: str) -> str:
 
 
 def approve(desk: Desk, migration: str, *, by: str, why: str) -> str:
-    """Allow the share that is asked about, for the next tick, if its gates still promote. Raises UserError without a question."""
+    """Allow the share that is asked about, from the next tick on at which its gates promote. Raises UserError without a question.
+
+    A step down, a restart of the target and a new attempt take the approval back.
+    """
     for _ in range(_CAS_TRIES):
         state = _asked(desk, migration)
         try:
             desk.move(state.with_approval(state.asked_bp), "order", "approve", Order(by=by, why=why, detail=format_share(state.asked_bp)))
         except StaleWriter:
             continue  # a tick judged meanwhile; the question stands
-        return f"{migration} may go to {format_share(state.asked_bp)}, if the gates still promote at its next tick"
+        return (
+            f"{migration} may go to {format_share(state.asked_bp)} at the next tick at which its gates promote; a step down takes that back"
+        )
     raise StaleWriter(f"{migration} kept moving; nothing was approved. Try again.")
 
 

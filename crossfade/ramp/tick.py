@@ -35,8 +35,8 @@ Did = Literal["moved", "held", "back", "rolled_back", "cut_over", "finished", "n
 class Ticked:
     """What a tick did and why; `ruled` is absent when there was nothing to judge.
 
-    `tell` is what a person should hear of now: a rollback, a question, a step past its deadline, a restart, a soak without a way back. Each is said once, not at
-    every tick.
+    `tell` is what a person should hear of now: a rollback, a question, a step past its deadline, a restart, a soak without a way back.
+    Each is said once, not at every tick.
     """
 
     state: MigrationState

@@ -41,7 +41,7 @@ class MigrationState(BaseModel):
     paused_by: str = ""  # empty: not paused. The judge goes on and rolls back; nothing rises and no soak time counts
     hold_until_s: float = 0.0  # a person's wish to stay at this step for longer
     asked_bp: int = 0  # the share a person's approval is waited for; 0: none
-    approved_bp: int = 0  # the highest share a person has approved in this attempt
+    approved_bp: int = 0  # the highest share a person has approved since the ramp last went back
     resumed_s: float = 0.0  # when a person last let it go on after a pause
     anew: bool = False  # the target was started anew, and users are not back at the first step yet
 
@@ -63,12 +63,13 @@ class MigrationState(BaseModel):
     def with_step(self, step: int, share_bp: int, *, now_s: float, because: str) -> Self:
         """The state once the router shows `share_bp`; call it after the verification, never before. A question is answered by it.
 
-        What the target's new start asks for is done at the first step, and not before.
+        A step down takes an approval back. What the target's new start asks for is done at the first step, and not before.
         """
         check_move(self.phase, Phase.RAMPING)
         since_s = self.phase_since_s if self.phase is Phase.RAMPING else now_s
         moved = {"phase": Phase.RAMPING, "phase_since_s": since_s, "step": step, "share_bp": share_bp, "share_since_s": now_s}
         moved |= {"asked_bp": 0, "hold_until_s": 0.0, "soaked_s": 0.0, "soak_tick_s": 0.0, "anew": self.anew and step > 0}
+        moved |= {"approved_bp": self.approved_bp if step >= self.step else 0}
         return self.model_copy(update={**moved, "because": because})
 
     def with_soak(self, *, now_s: float, promoted: bool, longest_s: float) -> Self:
@@ -93,12 +94,12 @@ class MigrationState(BaseModel):
         return self.model_copy(update={"asked_bp": share_bp})
 
     def with_approval(self, share_bp: int) -> Self:
-        """A person has approved `share_bp`, in this attempt only."""
+        """A person has approved `share_bp`, in this attempt and until a step down."""
         return self.model_copy(update={"asked_bp": 0, "approved_bp": share_bp})
 
     def with_target_anew(self) -> Self:
-        """Owe the way back to the first step, unless it is there: what runs now has proven nothing."""
-        return self.model_copy(update={"anew": self.step > 0})
+        """Owe the way back to the first step, unless it is there: what runs now has proven nothing, and nobody has approved it."""
+        return self.model_copy(update={"anew": self.step > 0, "asked_bp": 0, "approved_bp": 0})
 
     def with_source_only(self, *, now_s: float, because: str) -> Self:
         """The state once the source serves everything again."""

@@ -196,6 +196,27 @@ def test_a_share_that_wants_approval_waits_and_no_answer_is_no(ready: Ready) -> 
     assert in_force(desk) == 5000
 
 
+@pytest.mark.parametrize("down", ["back", "restart"])
+def test_an_approval_ends_with_a_step_down_and_is_asked_for_again(ready: Ready, down: str) -> None:
+    desk, given, clock = ready
+    asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
+    for _ in range(2):
+        tick(asking, MIGRATION)
+        clock.sleep(61)
+    orders.approve(asking, MIGRATION, **WHO)
+    assert tick(asking, MIGRATION).state.share_bp == 5000
+    clock.sleep(20)
+    if down == "back":
+        orders.back(asking, MIGRATION, **WHO)
+    else:
+        given.readings["target_started"] = 2000.0
+        assert tick(asking, MIGRATION).did == "back"
+    clock.sleep(61)
+    ticked = tick(asking, MIGRATION)
+    assert (ticked.did, in_force(desk)) == ("held", 1000)
+    assert "crossfade ramp approve" in ticked.tell
+
+
 def test_an_approval_is_no_promotion(ready: Ready) -> None:
     desk, given, clock = ready
     asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
