@@ -18,7 +18,7 @@ from crossfade.errors import StaleWriter, UserError
 from crossfade.judge.verdict import Decision
 from crossfade.plan.units import format_seconds, format_share
 from crossfade.ramp.gatekeeper import rule_from
-from crossfade.ramp.logbook import Desk
+from crossfade.ramp.logbook import Because, Desk
 from crossfade.ramp.moves import move_to_step
 from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
@@ -83,9 +83,12 @@ def skip(desk: Desk, migration: str, *, by: str, why: str) -> str:
     if is_new(before, ruled.state):
         return f"not skipped: {begin_anew(desk, before, ruled.state).why}"
     step = ruled.state.step + 1
-    permission = may_rise(desk, ruled.state, desk.plan.ramp.steps[step])
+    share_bp = desk.plan.ramp.steps[step]
+    permission = may_rise(desk, ruled.state, share_bp)
     if isinstance(permission, Refused):
-        raise UserError(f"{migration} cannot skip to {format_share(desk.plan.ramp.steps[step])}: {permission.why}.")
+        if permission.subject == "approval":  # asked from now on, so that the `approve` it names has something to answer
+            desk.move(ruled.state.with_question(share_bp), "note", "question", Because(why=permission.why))
+        raise UserError(f"{migration} cannot skip to {format_share(share_bp)}: {permission.why}.")
     ordered = desk.move(ruled.state, "order", "skip", Order(by=by, why=why, detail=f"unproven: {ruled.verdict.reason}"))
     moved = move_to_step(desk, ordered, step, f"skipped by {by}: {why}")
     return f"{migration} is at {format_share(moved.share_bp)}, unproven, because {by} said so"

@@ -111,12 +111,12 @@ def _not_permitted(desk: Desk, ruled: Ruled, refused: Refused, step: int) -> Tic
     """The gates promote, but somebody or something else does not. A question to a person is asked once."""
     why, state = f"the gates promote, but {refused.why}", ruled.state
     share_bp = desk.plan.ramp.steps[step]
-    if refused.subject == "approval" and state.asked_bp != share_bp:
-        asked = desk.move(state.with_question(share_bp), "note", "approval", Because(why=why))
-        return Ticked(asked, "held", why, ruled, tell=why)
     if refused.subject != "approval":
         desk.write(state, "note", refused.subject, Because(why=why))
-    return Ticked(state, "held", why, ruled)
+        return Ticked(state, "held", why, ruled)
+    if state.asked_bp != share_bp:
+        state = desk.move(state.with_question(share_bp), "note", "question", Because(why=refused.why))
+    return Ticked(state, "held", why, ruled, tell=_said_once(desk, state, "approval", why))
 
 
 def _held(desk: Desk, ruled: Ruled) -> Ticked:
