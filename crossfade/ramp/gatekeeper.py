@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from crossfade.errors import GateFailed
+from crossfade.errors import GateFailed, StaleWriter
 from crossfade.failpoints import reach
 from crossfade.judge.evidence import Blind, Evidence, Interval
 from crossfade.judge.gate import judge
@@ -72,11 +72,19 @@ def pass_boundary(desk: Desk, state: MigrationState, boundary: Boundary, *, pati
     """Wait at a boundary where no traffic has moved yet until its gates promote.
 
     Raises GateFailed when one says stop, or when it still holds after `patience_s` seconds. Only the last ruling of a wait
-    differs from the one before it in what follows, but each is journaled: a hold is a decision too.
+    differs from the one before it in what follows, but each is journaled: a hold is a decision too. What a person orders meanwhile
+    (a pause) does not end the wait; StaleWriter is raised when the migration left the phase or the attempt it waits in.
     """
     give_up_s = desk.clock.now_s() + patience_s
     while True:
-        ruled = rule(desk, state, boundary)
+        try:
+            ruled = rule(desk, state, boundary)
+        except StaleWriter:
+            now = desk.journal.state(state.name)
+            if (now.attempt, now.phase) != (state.attempt, state.phase):
+                raise
+            state = now
+            continue
         state = ruled.state
         if ruled.verdict.decision is Decision.PROMOTE:
             return ruled
