@@ -11,6 +11,7 @@ from crossfade.judge.evidence import Blind, Interval
 from crossfade.judge.rules import Rules
 from crossfade.ramp.foresight import doubts
 from crossfade.ramp.gatekeeper import count_since
+from crossfade.ramp.moves import put_unused
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import ModelRoute
@@ -48,12 +49,11 @@ def observe(bench: Bench, state: MigrationState) -> Report:
 def _route_at_zero(bench: Bench, state: MigrationState) -> float:
     router, name = bench.desk.router, route_name(bench.migration)
     models = (bench.model.ollama, *bench.model.aliases)
-    current = router.table()
     if state.attempt > 1 and name in router.latches():
         router.resume(name)  # a person began this attempt: that is the resume a latch waits for
     wanted = ModelRoute(name=name, models=models, shadow_bp=0)
-    if wanted not in current.routes:
-        router.apply(wanted, expect=current.generation)
+    if wanted not in router.table().routes:
+        put_unused(router, wanted)
     return bench.desk.clock.now_s()
 
 

@@ -17,7 +17,7 @@ from tasks.stage import still_on
 
 @quiet_task("tick {attempt}")
 def tick(attempt: Attempt) -> Ticked:
-    """Judge the evidence since the last move and move at most one step. A question, or a step past its deadline, goes to `notify:`."""
+    """Judge the evidence since the last move and move at most one step. What a person should hear of goes to `notify:`."""
     bench = open_bench(attempt.migration)
     if bench.state().attempt != attempt.number:
         still_on(bench, attempt)

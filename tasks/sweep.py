@@ -20,7 +20,7 @@ _ROWS = 200
 def tick_due(within_s: float) -> Sweep:
     """One tick for each migration of this home that is due; none is begun after `within_s` seconds. The artifact `sweep` tells of it.
 
-    A question, or a step past its deadline, goes to the `notify:` of that plan."""
+    What a person should hear of goes to the `notify:` of that plan."""
     done = sweep_home(Home.from_environment(), within_s=within_s)
     line, told = summary(done), worth_telling(done.swept)
     publish_as("sweep", f"# {line}\n\nIn {done.seconds:.1f} s.\n\n{_told(told)}\n", line)

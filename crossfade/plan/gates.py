@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError, field_validator, model_validator
@@ -134,7 +134,9 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     },
     "heartbeat": {
         # requests that were running at every scrape of two minutes while the engine did not take one step
-        "promql": "sum(min_over_time(vllm:num_requests_running[2m])) * (sum(increase(vllm:iteration_tokens_total_count[2m])) == bool 0)",
+        # each server by itself: a busy one must not hide one that hangs
+        "promql": "max(sum by (instance) (min_over_time(vllm:num_requests_running[2m])) "
+        "* (sum by (instance) (increase(vllm:iteration_tokens_total_count[2m])) == bool 0))",
         "below": 1.0,
         "breach": "roll_back",
     },
@@ -142,7 +144,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 """vLLM's own signals by the gate's name: `kv_cache: {}` is enough, and each part may be written to replace the preset's.
 
 A waiting request a minute, nine tenths of the KV cache or a preemption in a hundred requests mean that the target is full; requests that
-run while the engine stands still mean that it hangs.
+run while the engine stands still mean that it hangs. In a plan they ask about its own target (`own_series`).
 """
 
 
@@ -163,6 +165,20 @@ def latency_name(name: str) -> tuple[Measure, float]:
         raise ValueError(f"{name!r} is not a latency gate{why}; write ttft_p95 or duration_p99")
     measure: Measure = "ttft" if match[1] == "ttft" else "duration"
     return measure, float(match[2]) / 100
+
+
+def presets_of(written: object, narrow: Callable[[str], str]) -> object:
+    """Gates as they are written, with the queries of the presets among them written out and narrowed; others stay as they are."""
+    if not isinstance(written, Mapping):
+        return written
+    return {name: _narrowed(str(name), body, narrow) for name, body in written.items()}
+
+
+def _narrowed(name: str, body: object, narrow: Callable[[str], str]) -> object:
+    if not isinstance(body, Mapping) or "promql" in body or name not in PRESETS:
+        return body
+    filled = _with_kind(name, body)
+    return {**filled, "promql": narrow(str(filled["promql"]))} if isinstance(filled, Mapping) and "promql" in filled else body
 
 
 def _with_kinds(written: object) -> object:

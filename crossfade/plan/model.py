@@ -14,7 +14,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from crossfade.plan.addresses import EngineUrl, ListenAddress, Url
-from crossfade.plan.gates import ErrorRateGate, Gate, Gates, LatencyGate, PromqlGate
+from crossfade.plan.gates import ErrorRateGate, Gate, Gates, LatencyGate, PromqlGate, presets_of
+from crossfade.plan.own_series import narrowed, started_query
 from crossfade.plan.part import Part
 from crossfade.plan.target import TargetPlan
 from crossfade.plan.units import Bytes, Fraction, Milliseconds, Seconds, ShareBp, at_least, format_seconds
@@ -82,9 +83,10 @@ class PrometheusPlan(Part):
     url: Url = "http://127.0.0.1:9090"
     timeout: Annotated[Seconds, at_least(0.1)] = 5.0
     stale_after: Annotated[Seconds, at_least(1)] = 15.0
-    target_started: str = Field(
-        'max(process_start_time_seconds{job="vllm"})',
-        description="PromQL for when the target was started. A new value begins the ramp anew, from no evidence.",
+    target_started: str | None = Field(
+        None,
+        description="PromQL for when the target was started; a new value begins the ramp anew, from no evidence. Left out: the start of "
+        "the vLLM that is scraped at the target's own address under the job vllm, or of the only one there is.",
     )
 
 
@@ -293,6 +295,12 @@ class Plan(Part):
         port = 20_000 + zlib.crc32(str(written.get("name", "")).encode()) % 10_000  # below what Linux gives to outgoing connections
         return {**written, "target": {**target, "runtime": {**runtime, "port": port}}}
 
+    @field_validator("gates", mode="before")
+    @classmethod
+    def _presets_ask_about_this_target(cls, written: object, info: ValidationInfo) -> object:
+        target = info.data.get("target")
+        return presets_of(written, lambda promql: narrowed(promql, target)) if isinstance(target, TargetPlan) else written
+
     @field_validator("models")
     @classmethod
     def _names_are_unique(cls, models: tuple[ModelPlan, ...], info: ValidationInfo) -> tuple[ModelPlan, ...]:
@@ -308,6 +316,11 @@ class Plan(Part):
         if len(models) > 1:
             raise ValueError("one plan moves one model for now, because one vLLM serves one base model; write one plan a model")
         return models
+
+    @property
+    def target_started(self) -> str:
+        """PromQL for when this plan's target was started, as written or derived from its address."""
+        return self.prometheus.target_started or started_query(self.target)
 
     def model(self, slug: str) -> ModelPlan:
         """The model whose migration is called `<plan>/<slug>`; raises KeyError when there is none."""

@@ -88,6 +88,9 @@ class TargetPlan(Part):
     vllm: VllmOptions = VllmOptions()
     gpus: tuple[GpuPlan, ...] = Field((), description="The target's GPUs; left out, the driver here is asked, then DCGM in Prometheus.")
     reach: HostPort | None = None
+    restarts_at_most: int = Field(
+        2, ge=0, description="Restarts in one attempt after which a ramp begins again by itself; at the next one it is paused for a person."
+    )
 
     @property
     def address(self) -> str:

@@ -40,7 +40,17 @@ def foresee_ramp(desk: Desk, state: MigrationState) -> Foreseen:
     refused, unseen = gates_that_cannot_pass(desk.metrics, rules, route_name(state.name))
     foreseen = as_table(rules, rules.baseline.requests_per_s)
     warnings = (*foreseen.warnings, *([rules.baseline.widened] if rules.baseline.widened else []), *unseen)
-    return Foreseen(foreseen.summary, HEADER, foreseen.rows, refused, warnings)
+    return Foreseen(foreseen.summary, HEADER, foreseen.rows, refused, (*warnings, *_unseen_start(desk)))
+
+
+def _unseen_start(desk: Desk) -> tuple[str, ...]:
+    found = desk.metrics.read("target_started", desk.plan.target_started)
+    if not isinstance(found, Blind):
+        return ()
+    return (
+        f"When the target was started cannot be read now: {found.why}. While that is so, a restart of it does not begin the ramp anew. "
+        f"Let Prometheus scrape {desk.plan.target.address} under the job vllm, or write prometheus.target_started in the plan.",
+    )
 
 
 def gates_that_cannot_pass(metrics: Metrics, rules: Rules, route: str) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from crossfade.errors import GateFailed
+from crossfade.errors import GateFailed, StaleWriter
 from crossfade.failpoints import reach
 from crossfade.judge.evidence import Blind, Evidence, Interval
 from crossfade.judge.gate import judge
@@ -46,37 +46,45 @@ def rule(desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
     Verdict and memory are stored in one transaction, before anybody acts: whoever is killed in between repeats the same verdict
     from the same memory. Raises StaleWriter when another run has moved the migration meanwhile.
     """
-    return rule_from(opened(desk, state, counts=boundary in SEES_TRAFFIC), desk, state, boundary)
+    return rule_from(opened(desk, state, counts=boundary in SEES_TRAFFIC), desk, boundary)
 
 
-def rule_from(before: Opened, desk: Desk, state: MigrationState, boundary: Boundary) -> Ruled:
+def rule_from(before: Opened, desk: Desk, boundary: Boundary) -> Ruled:
     """As `rule`, by rules and memory that were opened just now."""
-    evidence = _gather(desk, state, boundary, before)
+    evidence = _gather(desk, before.state, boundary, before)
     judged = judge(before.rules, before.memory, evidence)
     after = judged.state.model_dump_json()
     ruling = Ruling(
         rules=before.digest,
         key=before.memory.key,
-        since_s=before.since_s,
-        halvings=before.halvings,
+        since_s=before.opening.since_s,
+        halvings=before.opening.halvings,
         evidence=evidence,
         verdict=judged.verdict,
         before=digest_of(before.memory),
         after=digest_of(judged.state),
     )
     reach("before-decision")
-    return Ruled(judged.verdict, evidence, desk.move(state, "decision", boundary, ruling, {MEMORY: after}))
+    return Ruled(judged.verdict, evidence, desk.move(before.state, "decision", boundary, ruling, {MEMORY: after}))
 
 
 def pass_boundary(desk: Desk, state: MigrationState, boundary: Boundary, *, patience_s: float, poll_s: float = 2.0) -> Ruled:
     """Wait at a boundary where no traffic has moved yet until its gates promote.
 
     Raises GateFailed when one says stop, or when it still holds after `patience_s` seconds. Only the last ruling of a wait
-    differs from the one before it in what follows, but each is journaled: a hold is a decision too.
+    differs from the one before it in what follows, but each is journaled: a hold is a decision too. What a person orders meanwhile
+    (a pause) does not end the wait; StaleWriter is raised when the migration left the phase or the attempt it waits in.
     """
     give_up_s = desk.clock.now_s() + patience_s
     while True:
-        ruled = rule(desk, state, boundary)
+        try:
+            ruled = rule(desk, state, boundary)
+        except StaleWriter:
+            now = desk.journal.state(state.name)
+            if (now.attempt, now.phase) != (state.attempt, state.phase):
+                raise
+            state = now
+            continue
         state = ruled.state
         if ruled.verdict.decision is Decision.PROMOTE:
             return ruled

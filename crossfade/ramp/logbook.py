@@ -71,10 +71,6 @@ class Desk:
         """Append one entry."""
         self.journal.record(self._entry(state, kind, subject, body))
 
-    def remember(self, state: MigrationState, subject: str, body: BaseModel, memory: Mapping[str, str]) -> None:
-        """Append a note together with texts to be recalled."""
-        self.journal.record(self._entry(state, "note", subject, body), memory)
-
     def enter(self, state: MigrationState, phase: Phase, because: str, body: BaseModel | None = None) -> MigrationState:
         """Move to `phase`; raises IllegalMove or StaleWriter. The entry carries `body`, or just the reason."""
         moved = state.with_phase(phase, now_s=self.clock.now_s(), because=because)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
+from crossfade.errors import StaleWriter
 from crossfade.failpoints import reach
 from crossfade.plan.units import format_share
+from crossfade.ports import Applied, Router
 from crossfade.ramp.logbook import Desk, ShareMove
 from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import FULL_BP, ModelRoute
 from crossfade.rollout.state import MigrationState
+
+_TRIES = 5
 
 
 def move_to_step(desk: Desk, state: MigrationState, step: int, why: str) -> MigrationState:
@@ -33,6 +40,27 @@ def move_to_step(desk: Desk, state: MigrationState, step: int, why: str) -> Migr
     settled = desk.move(moved, "outcome", "share", outcome)
     reach("after-outcome")
     return settled
+
+
+def put_unused(router: Router, change: ModelRoute) -> None:
+    """Put a route in force that no user is on and nobody else writes. Raises what `Router.apply` raises.
+
+    Other migrations move the same table: who was overtaken by one looks again, so many times.
+    """
+    _on_newest(router, lambda generation: router.apply(change, expect=generation))
+
+
+def take_unused(router: Router, name: str) -> None:
+    """Take such a route away again; nothing happens when it is not there."""
+    if any(known.name == name for known in router.table().routes):
+        _on_newest(router, lambda generation: router.remove(name, expect=generation))
+
+
+def _on_newest(router: Router, change: Callable[[int], Applied]) -> Applied:
+    for _ in range(_TRIES - 1):
+        with suppress(StaleWriter):
+            return change(router.table().generation)
+    return change(router.table().generation)
 
 
 def _at_share(desk: Desk, route: ModelRoute, share_bp: int) -> ModelRoute:

@@ -17,12 +17,14 @@ from pydantic import BaseModel
 from crossfade.errors import StaleWriter, UserError
 from crossfade.judge.verdict import Decision
 from crossfade.plan.units import format_seconds, format_share
-from crossfade.ramp.gatekeeper import rule
-from crossfade.ramp.logbook import Desk
+from crossfade.ramp.gatekeeper import rule_from
+from crossfade.ramp.logbook import Because, Desk
 from crossfade.ramp.moves import move_to_step
 from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
+from crossfade.ramp.restart import begin_anew, is_new
 from crossfade.ramp.rollback import roll_back
+from crossfade.ramp.rulebook import opened
 from crossfade.ramp.tick import boundary_of
 from crossfade.rollout.phases import WITH_TRAFFIC, Phase
 from crossfade.rollout.state import MigrationState
@@ -55,7 +57,7 @@ def resume(desk: Desk, migration: str, *, by: str, why: str) -> str:
     state = _under_way(desk, migration, "resume")
     if not state.paused_by:
         raise UserError(f"{migration} is not paused: it is {state.phase} at {format_share(state.share_bp)}.")
-    desk.move(state.with_resumption(), "order", "resume", Order(by=by, why=why))
+    desk.move(state.with_resumption(now_s=desk.clock.now_s()), "order", "resume", Order(by=by, why=why))
     return f"{migration} goes on from {format_share(state.share_bp)} at its next tick"
 
 
@@ -73,14 +75,20 @@ def skip(desk: Desk, migration: str, *, by: str, why: str) -> str:
     state = reconcile(desk, migration)
     if state.phase is not Phase.RAMPING:
         raise UserError(f"{migration} is {state.phase}: {state.because}. There is no step to skip.")
-    ruled = rule(desk, state, boundary_of(desk, state))
+    before = opened(desk, state, counts=True)
+    ruled = rule_from(before, desk, boundary_of(desk, state))
     if ruled.verdict.decision is Decision.ROLL_BACK:
         roll_back(desk, migration, why=ruled.verdict.reason, by="judge")
         return f"not skipped: {ruled.verdict.reason}. {migration} was rolled back"
+    if is_new(before, ruled.state):
+        return f"not skipped: {begin_anew(desk, before, ruled.state).why}"
     step = ruled.state.step + 1
-    permission = may_rise(desk, ruled.state, desk.plan.ramp.steps[step])
+    share_bp = desk.plan.ramp.steps[step]
+    permission = may_rise(desk, ruled.state, share_bp)
     if isinstance(permission, Refused):
-        raise UserError(f"{migration} cannot skip to {format_share(desk.plan.ramp.steps[step])}: {permission.why}.")
+        if permission.subject == "approval":  # asked from now on, so that the `approve` it names has something to answer
+            desk.move(ruled.state.with_question(share_bp), "note", "question", Because(why=permission.why))
+        raise UserError(f"{migration} cannot skip to {format_share(share_bp)}: {permission.why}.")
     ordered = desk.move(ruled.state, "order", "skip", Order(by=by, why=why, detail=f"unproven: {ruled.verdict.reason}"))
     moved = move_to_step(desk, ordered, step, f"skipped by {by}: {why}")
     return f"{migration} is at {format_share(moved.share_bp)}, unproven, because {by} said so"
@@ -109,14 +117,19 @@ def abort(desk: Desk, migration: str, *, by: str, why: str) -> str:
 
 
 def approve(desk: Desk, migration: str, *, by: str, why: str) -> str:
-    """Allow the share that is asked about, for the next tick, if its gates still promote. Raises UserError without a question."""
+    """Allow the share that is asked about, from the next tick on at which its gates promote. Raises UserError without a question.
+
+    A step down, a restart of the target and a new attempt take the approval back.
+    """
     for _ in range(_CAS_TRIES):
         state = _asked(desk, migration)
         try:
             desk.move(state.with_approval(state.asked_bp), "order", "approve", Order(by=by, why=why, detail=format_share(state.asked_bp)))
         except StaleWriter:
             continue  # a tick judged meanwhile; the question stands
-        return f"{migration} may go to {format_share(state.asked_bp)}, if the gates still promote at its next tick"
+        return (
+            f"{migration} may go to {format_share(state.asked_bp)} at the next tick at which its gates promote; a step down takes that back"
+        )
     raise StaleWriter(f"{migration} kept moving; nothing was approved. Try again.")
 
 

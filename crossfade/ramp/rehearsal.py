@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from crossfade.errors import CrossfadeError, GateFailed
 from crossfade.ramp.logbook import Desk
+from crossfade.ramp.moves import put_unused, take_unused
 from crossfade.rollout.names import rehearsal_model, rehearsal_route_name
 from crossfade.rollout.routes import FULL_BP, ModelRoute, Upstream
 from crossfade.rollout.state import MigrationState
@@ -35,7 +36,7 @@ def rehearse(desk: Desk, state: MigrationState, send: Send, *, requests: int = 3
     route, model = rehearsal_route_name(state.name), rehearsal_model(state.name)
     _clear(desk, route)
     hidden = ModelRoute(name=route, models=(model,), share_bp=FULL_BP)
-    desk.router.apply(hidden, expect=desk.router.table().generation)
+    put_unused(desk.router, hidden)
     try:
         answered = sum(1 for _ in range(requests) if send(model))
         if answered < requests:
@@ -49,7 +50,7 @@ def rehearse(desk: Desk, state: MigrationState, send: Send, *, requests: int = 3
 
 def _break_and_wait(desk: Desk, hidden: ModelRoute, send: Send, answered: int, patience_s: float) -> Rehearsed:
     broken = hidden.model_copy(update={"upstream": Upstream.REHEARSAL_BREACH})
-    desk.router.apply(broken, expect=desk.router.table().generation)
+    put_unused(desk.router, broken)
     began_s = desk.clock.now_s()
     while desk.clock.now_s() - began_s < patience_s:
         _send_expecting_nothing(send, hidden.models[0])
@@ -71,6 +72,5 @@ def _send_expecting_nothing(send: Send, model: str) -> None:
 
 
 def _clear(desk: Desk, route: str) -> None:
-    if any(known.name == route for known in desk.router.table().routes):
-        desk.router.remove(route, expect=desk.router.table().generation)
+    take_unused(desk.router, route)
     desk.router.resume(route)

@@ -20,6 +20,9 @@ MEMORY = "judge"
 OPENING = "opening"
 """Key under which it remembers how that state began."""
 
+_MOST_HALVINGS = 20
+"""After so many nothing changes any more: the budget is a millionth of the first one."""
+
 _SAME_START_S = 2.0
 """Two readings of one process's start differ by less: exporters round it."""
 
@@ -32,18 +35,22 @@ class Opening(BaseModel):
     target_start: str
     since_s: float
     halvings: int
+    restarts: int = 0  # of the target in this attempt
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Rules, and the judge's memory to go on from. `restarted`: the target was started anew since the last ruling of this attempt."""
+    """Rules, the judge's memory to go on from, and the migration's state with it.
+
+    `restarted_at` is when the target was started anew, if that is not the start this memory is about: until `reopened`, every look says so.
+    """
 
     rules: Rules
     digest: str
     memory: JudgeState
-    since_s: float
-    halvings: int
-    restarted: bool
+    opening: Opening
+    state: MigrationState
+    restarted_at: str = ""
 
 
 def digest_of(part: BaseModel) -> str:
@@ -68,43 +75,56 @@ def _baseline(desk: Desk, state: MigrationState) -> Baseline:
 
 
 def opened(desk: Desk, state: MigrationState, *, counts: bool) -> Opened:
-    """What the next ruling judges by. The memory is a new one in a new attempt, or for a target that was started anew.
+    """What the next ruling judges by: the memory of this attempt, a new one where it has none yet. Raises StaleWriter.
 
-    Each new key begins from nothing and with half the error budget of the one before, so that trying again until it passes
-    does not. `counts` says whether traffic is judged: only then the target's start matters.
+    For a target that was started anew it is still the old memory, so that the errors of the old process count; then call `reopened`.
+    `counts` says whether traffic is judged: only then the target's start matters.
     """
     rules, digest = rules_of(desk, state)
     stored = desk.journal.recall(state.name, OPENING)
     last = Opening.model_validate_json(stored) if stored else None
     start = _target_start(desk) if counts else ""
-    same_attempt = last is not None and last.attempt == state.attempt
-    if last is not None and same_attempt and not _differs(last.target_start, start):
-        if not last.target_start and start:
-            _remember(desk, state, last.model_copy(update={"target_start": start}))
-        memory = JudgeState.model_validate_json(desk.journal.recall(state.name, MEMORY))
-        return Opened(rules, digest, memory, last.since_s, last.halvings, restarted=False)
-    begun = Opening(
-        key=f"{state.attempt}@{start or 'unknown'}",
-        attempt=state.attempt,
-        target_start=start,
-        since_s=max(state.share_since_s, desk.clock.now_s() if same_attempt else 0.0),
-        halvings=last.halvings + 1 if last is not None else 0,
-    )
-    memory = begin(begun.key, judge=rules.judge, since_s=begun.since_s, halvings=begun.halvings)
-    _remember(desk, state, begun, memory)
-    return Opened(rules, digest, memory, begun.since_s, begun.halvings, restarted=same_attempt)
+    if last is None or last.attempt != state.attempt:
+        begun = _after(last, state, start, since_s=state.share_since_s)
+        return _begun(desk, state, begun, rules, digest)
+    if not last.target_start and start:
+        last = last.model_copy(update={"target_start": start})
+        state = _remember(desk, state, last)
+    memory = JudgeState.model_validate_json(desk.journal.recall(state.name, MEMORY))
+    return Opened(rules, digest, memory, last, state, restarted_at=start if _differs(last.target_start, start) else "")
 
 
-def _remember(desk: Desk, state: MigrationState, opening: Opening, memory: JudgeState | None = None) -> None:
+def reopened(desk: Desk, before: Opened, state: MigrationState) -> Opened:
+    """Begin the memory of the target that was started anew. In the same transaction the state is told to go back to the first step,
+    so that whoever is killed before it went there leaves that to the next one. Raises StaleWriter.
+    """
+    begun = _after(before.opening, state, before.restarted_at, since_s=max(state.share_since_s, desk.clock.now_s()))
+    begun = begun.model_copy(update={"restarts": before.opening.restarts + 1})
+    return _begun(desk, state.with_target_anew(), begun, before.rules, before.digest)
+
+
+def _after(last: Opening | None, state: MigrationState, start: str, *, since_s: float) -> Opening:
+    """Each new key begins from nothing and with half the error budget of the one before, so that trying again until it passes does not."""
+    halvings = min(last.halvings + 1, _MOST_HALVINGS) if last is not None else 0
+    key = f"{state.attempt}@{start or 'unknown'}"
+    return Opening(key=key, attempt=state.attempt, target_start=start, since_s=since_s, halvings=halvings)
+
+
+def _begun(desk: Desk, state: MigrationState, opening: Opening, rules: Rules, digest: str) -> Opened:
+    memory = begin(opening.key, judge=rules.judge, since_s=opening.since_s, halvings=opening.halvings)
+    return Opened(rules, digest, memory, opening, _remember(desk, state, opening, memory))
+
+
+def _remember(desk: Desk, state: MigrationState, opening: Opening, memory: JudgeState | None = None) -> MigrationState:
     kept = {OPENING: opening.model_dump_json()}
     if memory is not None:
         kept[MEMORY] = memory.model_dump_json()
-    desk.remember(state, "judge", opening, kept)
+    return desk.move(state, "note", "judge", opening, kept)
 
 
 def _target_start(desk: Desk) -> str:
     """Seconds since the epoch as text; empty while Prometheus cannot say, which is no sign of a restart."""
-    found = desk.metrics.read("target_started", desk.plan.prometheus.target_started)
+    found = desk.metrics.read("target_started", desk.plan.target_started)
     return "" if isinstance(found, Blind) else f"{found.value:.0f}"
 
 

@@ -107,6 +107,7 @@ class World:
     answers: str = "good"  # good | failing | silent | unseen
     guard: bool = True
     source: bool = True
+    started_s: float = 500.0  # when the target was started
 
     def now_s(self) -> float:
         return self.at_s
@@ -128,7 +129,7 @@ class World:
         return tuple(Interval(start_s=start, end_s=start + every_s, source=well, target=ill) for start in starts)
 
     def read(self, gate: str, promql: str) -> Reading | Blind:
-        return Reading(gate=gate, value=500.0)
+        return Reading(gate=gate, value=self.started_s)
 
     def watches(self, route: str, *, now_s: float) -> Watching | Unwatched:
         return Watching() if self.guard else Unwatched("the guard is dead")

@@ -17,7 +17,8 @@ from crossfade.failpoints import NAMES, Failpoint
 from crossfade.judge.verdict import Decision
 from crossfade.ramp.logbook import Ruling
 from crossfade.ramp.rejudge import rejudge
-from crossfade.rollout.phases import BEFORE_TRAFFIC, Phase
+from crossfade.ramp.rulebook import OPENING
+from crossfade.rollout.phases import BEFORE_TRAFFIC, WITH_TRAFFIC, Phase
 from crossfade.rollout.state import MigrationState
 from crossfade.store.chain import Whole
 
@@ -41,6 +42,9 @@ _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a disk that syncs at once, where t
 
 class AnyHistory(RuleBasedStateMachine):
     """One migration. `world` is what everybody sees; what the share was before a deed is compared with what it is after."""
+
+    unproven = False
+    """The target was started anew, and nobody is back at the first step yet."""
 
     @initialize(start=st.sampled_from(STARTS * 4 + EARLIER))
     def begin(self, start: tuple[Phase, int]) -> None:
@@ -67,6 +71,12 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(answers=st.sampled_from(["good"] * 5 + ["failing", "silent", "unseen"]), guard=st.integers(0, 1), source=st.integers(0, 2))
     def the_world_changes(self, answers: str, guard: int, source: int) -> None:
         self.see(dataclasses.replace(self.world, answers=answers, guard=guard > 0, source=source > 0))
+
+    @rule(seldom=st.integers(0, 3))
+    def the_target_is_started_anew(self, seldom: int) -> None:
+        if seldom == 0:
+            self.see(dataclasses.replace(self.world, started_s=self.world.started_s + 1000))
+            self.unproven = self.state().phase in WITH_TRAFFIC and bool(self.desk.journal.recall(MIGRATION, OPENING))
 
     @rule(deed=st.sampled_from(DEEDS), seconds=SECONDS)
     def somebody_acts(self, deed: str, seconds: float) -> None:
@@ -104,7 +114,9 @@ class AnyHistory(RuleBasedStateMachine):
         """Whether what rose was allowed to."""
         after_bp = self.share()
         if after_bp <= share_bp:
+            self.unproven &= after_bp > SHARES_BP[1]
             return
+        assert not self.unproven, "a process that had proven nothing got more users"
         assert deed in ("tick", "skip"), f"{deed} raised the share from {share_bp} to {after_bp}"
         assert not latched
         assert SHARES_BP.index(after_bp) == SHARES_BP.index(share_bp) + 1

@@ -24,6 +24,7 @@ gates:
   error_rate: {at_most: 0.333%}
   duration_p99.9: {at_most: 1.25s, no_worse_than_source: 1.3333x, before: [soak]}
   ttft_custom: {promql: 'max(x{a="b"}) > 0', above: 0.1, breach: roll_back}
+  heartbeat: {}
 parity: {suite: /srv/prompts.jsonl}
 ramp: {steps: [0.01%, 12.5%, 100%], hold: 1h30m0.5s, at_deadline: roll_back}
 note: "two\\nlines: # and a hash"

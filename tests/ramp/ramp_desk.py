@@ -14,7 +14,7 @@ from crossfade.home import Home
 from crossfade.judge.evidence import Blind, Counts, Histogram, Interval, Reading
 from crossfade.plan.gates import MEASURES, Measure
 from crossfade.plan.load import parse_plan
-from crossfade.ports import NotReady, Ready, Unwatched, Watching
+from crossfade.ports import Applied, NotReady, Ready, Unwatched, Watching
 from crossfade.processes import Program
 from crossfade.ramp.logbook import Desk
 from crossfade.rollout.phases import Phase
@@ -94,6 +94,20 @@ class Post:
 
     def watches(self, route: str, *, now_s: float) -> Watching | Unwatched:
         return self.state
+
+
+class Overtaken(EnvoyRouter):
+    """A router whose table another migration moves between a writer's look at it and its change, so many times."""
+
+    def __init__(self, folder: Path, *, times: int) -> None:
+        super().__init__(folder)
+        self._other, self._left = EnvoyRouter(folder), times
+
+    def apply(self, change: ModelRoute, expect: int) -> Applied:
+        if self._left:
+            self._left -= 1
+            self._other.apply(ModelRoute(name="other", models=("other",)), expect=self._other.table().generation)
+        return super().apply(change, expect)
 
 
 def fast(requests: int) -> Histogram:

@@ -86,6 +86,47 @@ def test_a_step_held_by_a_person_waits_that_long_and_goes_on_by_itself(ready: Re
     assert tick(desk, MIGRATION).did == "moved"
 
 
+def overdue(ready: Ready, at_deadline: str) -> Desk:
+    """A ramp at its first step that nobody uses, some minutes before its deadline of an hour."""
+    desk, given, clock = first_step(ready)
+    given.each = good(requests=0)
+    clock.sleep(3400)
+    assert tick(desk, MIGRATION).did == "held"
+    return dataclasses.replace(
+        desk, plan=desk.plan.model_copy(update={"ramp": desk.plan.ramp.model_copy(update={"at_deadline": at_deadline})})
+    )
+
+
+def test_a_person_who_resumes_after_the_deadline_asked_has_another_deadline(ready: Ready) -> None:
+    desk, clock = overdue(ready, "ask"), ready[2]
+    clock.sleep(200)
+    assert "resume, back or abort" in tick(desk, MIGRATION).tell
+    clock.sleep(9000)
+    orders.resume(desk, MIGRATION, **WHO)
+    clock.sleep(3500)
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, ticked.state.paused_by, ticked.tell) == ("held", "", "")
+    clock.sleep(200)
+    assert "longer than the plan's deadline" in tick(desk, MIGRATION).tell
+
+
+@pytest.mark.parametrize("order", ["pause", "hold"])
+def test_the_time_people_wanted_it_to_stay_is_not_held_against_a_ramp(ready: Ready, order: str) -> None:
+    desk, clock = overdue(ready, "roll_back"), ready[2]
+    if order == "hold":
+        orders.hold(desk, MIGRATION, **WHO, for_s=172_800)
+    else:
+        orders.pause(desk, MIGRATION, **WHO)
+    clock.sleep(172_700)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("held", 1000)
+    if order == "pause":
+        orders.resume(desk, MIGRATION, **WHO)
+    clock.sleep(3400)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("held", 1000)
+    clock.sleep(400)
+    assert tick(desk, MIGRATION).did == "rolled_back"
+
+
 def test_back_is_one_step_down_at_once_and_the_first_step_has_none(ready: Ready) -> None:
     desk, _, _ = first_step(ready)
     tick(desk, MIGRATION)
@@ -117,6 +158,31 @@ def test_skip_goes_on_without_proof_but_not_past_a_condemned_target(ready: Ready
     assert in_force(desk) == 0
 
 
+def test_skip_after_a_restart_of_the_target_goes_back_to_the_first_step_instead(ready: Ready) -> None:
+    desk, given, clock = first_step(ready)
+    assert tick(desk, MIGRATION).state.share_bp == 5000
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    assert "not skipped: the target was started anew" in orders.skip(desk, MIGRATION, **WHO)
+    assert (in_force(desk), desk.journal.state(MIGRATION).step) == (1000, 0)
+    clock.sleep(20)
+    assert tick(desk, MIGRATION).did == "held"
+
+
+def test_skip_to_a_share_that_wants_approval_asks_for_it_so_that_it_can_be_given(ready: Ready) -> None:
+    desk, given, clock = ready
+    asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
+    tick(asking, MIGRATION)
+    with pytest.raises(UserError, match="crossfade ramp approve"):
+        orders.skip(asking, MIGRATION, **WHO)
+    clock.sleep(61)
+    assert "crossfade ramp approve" in tick(asking, MIGRATION).tell  # those who may approve hear of it all the same
+    orders.approve(asking, MIGRATION, **WHO)
+    given.each = good(requests=0)
+    orders.skip(asking, MIGRATION, **WHO)
+    assert in_force(desk) == 5000
+
+
 def test_skip_does_not_leave_users_without_a_guard(ready: Ready) -> None:
     desk, _, _ = first_step(ready)
     unwatched = dataclasses.replace(desk, watchman=Post(Unwatched("the guard last looked 40 s ago")))
@@ -142,6 +208,27 @@ def test_a_share_that_wants_approval_waits_and_no_answer_is_no(ready: Ready) -> 
     clock.sleep(20)
     assert tick(asking, MIGRATION).did == "moved"
     assert in_force(desk) == 5000
+
+
+@pytest.mark.parametrize("down", ["back", "restart"])
+def test_an_approval_ends_with_a_step_down_and_is_asked_for_again(ready: Ready, down: str) -> None:
+    desk, given, clock = ready
+    asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
+    for _ in range(2):
+        tick(asking, MIGRATION)
+        clock.sleep(61)
+    orders.approve(asking, MIGRATION, **WHO)
+    assert tick(asking, MIGRATION).state.share_bp == 5000
+    clock.sleep(20)
+    if down == "back":
+        orders.back(asking, MIGRATION, **WHO)
+    else:
+        given.readings["target_started"] = 2000.0
+        assert tick(asking, MIGRATION).did == "back"
+    clock.sleep(61)
+    ticked = tick(asking, MIGRATION)
+    assert (ticked.did, in_force(desk)) == ("held", 1000)
+    assert "crossfade ramp approve" in ticked.tell
 
 
 def test_an_approval_is_no_promotion(ready: Ready) -> None:

@@ -124,6 +124,7 @@ def test_a_latched_migration_ends_on_the_source_and_the_others_go_on(home: Home)
     done = sweep(home, within_s=LONG_S, clock=HandClock(TS0 + 100))
     [ended] = [one for one in done.swept if one.ended]
     assert (ended.attempt.migration, ended.became, ended.share_bp) == ("ill/ill", "rolled_back", 0)
+    assert "a breach" in ended.tell
     assert SqlJournal(home.journal).state("ill/ill").phase is Phase.ROLLED_BACK
     assert [router.observed().route(name).share_bp for name in ("ill.ill", "well.well")] == [0, 1000]
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Post, Source, failing, good, rehearsed, start_envoy
+from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Overtaken, Post, Source, failing, good, rehearsed, start_envoy
 
 from crossfade import processes
 from crossfade.envoy.router import EnvoyRouter
@@ -12,12 +12,13 @@ from crossfade.home import Home
 from crossfade.judge.evidence import Blind
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
-from crossfade.ports import NotReady, Unwatched
-from crossfade.ramp.gatekeeper import rule
+from crossfade.ports import Entry, NotReady, Unwatched
+from crossfade.ramp.gatekeeper import rule, rule_from
 from crossfade.ramp.logbook import Because, Desk, Ruling, ShareMove
 from crossfade.ramp.reconcile import reconcile
 from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
+from crossfade.ramp.rulebook import OPENING, Opening, opened, reopened
 from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
@@ -96,8 +97,10 @@ def test_errors_roll_back_latch_and_end_the_attempt(ready: tuple[Desk, Given, Ha
     tick(desk, MIGRATION)
     given.each = failing()
     clock.sleep(60)
-    assert tick(desk, MIGRATION).did == "rolled_back"
-    assert in_force(desk) == 0
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, in_force(desk)) == ("rolled_back", 0)
+    assert "error_rate" in ticked.tell
+    assert tick(desk, MIGRATION).tell == ""  # said once
     assert desk.journal.state(MIGRATION).phase is Phase.ROLLED_BACK
     with pytest.raises(Tripped):
         table = desk.router.table()
@@ -122,7 +125,8 @@ def test_a_tick_after_the_guard_tripped_follows_it_and_never_raises(ready: tuple
     clock.sleep(60)
     ticked = tick(desk, MIGRATION)
     assert (ticked.did, in_force(desk)) == ("rolled_back", 0)
-    assert "guard saw errors" in ticked.reason
+    assert "guard saw errors" in ticked.tell
+    assert tick(desk, MIGRATION).tell == ""  # said once
 
 
 def test_a_raise_nobody_wrote_down_is_taken_back(ready: tuple[Desk, Given, HandClock]) -> None:
@@ -154,7 +158,7 @@ def test_a_hold_past_the_deadline_does_what_the_plan_says(ready: tuple[Desk, Giv
     clock.sleep(3700)
     ticked = tick(desk, MIGRATION)
     assert ticked.did == "rolled_back"
-    assert "deadline" in ticked.reason
+    assert "deadline" in ticked.tell
 
 
 @pytest.mark.parametrize(("at_deadline", "did", "paused"), [("hold", "held", ""), ("ask", "held", "the plan's deadline")])
@@ -272,6 +276,95 @@ def test_a_target_that_was_started_anew_begins_again_at_the_first_step_with_half
     assert rejudge(desk.journal.entries(MIGRATION)) == []
 
 
+def started_anew(desk: Desk, given: Given, clock: HandClock) -> None:
+    """A restart at 50 % whose tick was killed before it moved anybody."""
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    before = opened(desk, reconcile(desk, MIGRATION), counts=True)
+    reopened(desk, before, rule_from(before, desk, "cutover").state)  # and nothing after it
+    assert in_force(desk) == 5000
+
+
+def test_a_tick_killed_between_seeing_a_restart_and_stepping_down_leaves_that_to_the_next_one(
+    ready: tuple[Desk, Given, HandClock],
+) -> None:
+    desk, given, clock = ready
+    started_anew(desk, given, clock)
+    clock.sleep(61)
+    ticked = tick(desk, MIGRATION)
+    assert (ticked.did, ticked.state.step, in_force(desk)) == ("back", 0, 1000)
+    clock.sleep(20)
+    assert tick(desk, MIGRATION).did == "held"  # it went back once
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_a_restart_is_not_forgotten_when_another_migration_moves_the_table_first(
+    ready: tuple[Desk, Given, HandClock], tmp_path: Path
+) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    with pytest.raises(StaleWriter):
+        tick(dataclasses.replace(desk, router=Overtaken(Home(tmp_path).router, times=1)), MIGRATION)
+    clock.sleep(61)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("back", 1000)
+
+
+def test_of_two_that_see_a_restart_only_one_begins_the_memory_anew(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(20)
+    before = opened(desk, reconcile(desk, MIGRATION), counts=True)
+    reopened(desk, before, before.state)
+    with pytest.raises(StaleWriter):
+        reopened(desk, before, before.state)
+
+
+def test_the_errors_of_the_process_that_died_count_before_the_ramp_begins_anew(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    given.readings["target_started"] = 2000.0
+    given.each = failing()
+    clock.sleep(60)
+    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("rolled_back", 0)
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_a_target_that_does_not_stay_up_is_told_of_and_paused_at_its_third_restart(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    given.each = good()
+    tick(desk, MIGRATION)
+    told = []
+    for restart in range(1, 5):
+        clock.sleep(61)
+        given.readings["target_started"] = 1000.0 * restart
+        ticked = tick(desk, MIGRATION)
+        told.append(ticked.tell)
+        assert (ticked.did, in_force(desk)) == ("back", 1000)
+    assert ["restart 1" in told[0], "restart 2" in told[1], "restart 3" in told[2], told[3]] == [True, True, True, ""]
+    assert f"paused: see the target's log, then crossfade ramp resume {MIGRATION}" in told[2]
+    assert "paused" not in told[1]
+    clock.sleep(61)
+    ticked = tick(desk, MIGRATION)  # it stayed up meanwhile, but that is for a person to say
+    assert ("paused by the target's restarts" in ticked.reason, ticked.tell, in_force(desk)) == (True, "", 1000)
+    assert rejudge(desk.journal.entries(MIGRATION)) == []
+
+
+def test_a_target_started_a_thousand_times_can_still_be_judged(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    at_half(desk, given, clock)
+    often = Opening.model_validate_json(desk.journal.recall(MIGRATION, OPENING)).model_copy(update={"halvings": 1100})
+    kept = {OPENING: often.model_dump_json()}
+    desk.journal.record(Entry(MIGRATION, 1, clock.now_s(), "note", "an older version counted on", "{}"), kept)
+    given.readings["target_started"] = 2000.0
+    clock.sleep(61)
+    assert tick(desk, MIGRATION).did == "back"
+    assert JudgeState.model_validate_json(desk.journal.recall(MIGRATION, "judge")).budget == 0.05 / 2**20
+
+
 def test_not_knowing_when_the_target_started_is_no_restart(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     at_half(desk, given, clock)
@@ -317,6 +410,29 @@ def test_blind_ticks_do_not_count_as_soak(ready: tuple[Desk, Given, HandClock]) 
     given.each = good()
     clock.sleep(60)
     assert tick(desk, MIGRATION).state.phase is Phase.SOAKING
+
+
+def test_a_soak_without_a_way_back_does_not_count_and_people_are_told_once(ready: tuple[Desk, Given, HandClock]) -> None:
+    desk, given, clock = ready
+    given.each = good()
+    while desk.journal.state(MIGRATION).phase is not Phase.SOAKING:
+        tick(desk, MIGRATION)
+        clock.sleep(40)
+    stranded = dataclasses.replace(desk, standby=Source(NotReady("it does not answer")))
+    told = []
+    for _ in range(20):
+        clock.sleep(60)
+        ticked = tick(stranded, MIGRATION)
+        told.append(ticked.tell)
+        assert (ticked.did, ticked.state.phase) == ("held", Phase.SOAKING)
+    assert "the source could not take everything back at once: it does not answer" in ticked.reason
+    assert [bool(one) for one in told] == [True] + [False] * 19
+    clock.sleep(60)
+    assert tick(desk, MIGRATION).tell == ""
+    clock.sleep(60)
+    assert "does not answer" in tick(stranded, MIGRATION).tell  # gone again
+    while tick(desk, MIGRATION).state.phase is not Phase.FINISHED:
+        clock.sleep(60)
 
 
 def test_a_reconcile_between_a_raise_and_its_record_wins_and_nobody_rolls_back(ready: tuple[Desk, Given, HandClock]) -> None:

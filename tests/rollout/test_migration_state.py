@@ -74,6 +74,11 @@ def test_from_every_phase_until_finished_a_rollback_ends_at_the_source(data):
     assert (ended.share_bp, ended.ended) == (0, True)
 
 
+def test_a_state_stored_before_the_deadline_knew_of_resumptions_loads():
+    stored = state(Phase.RAMPING, step=0, share_bp=1000).model_dump(mode="json", exclude={"resumed_s", "anew"})
+    assert MigrationState.model_validate(stored).waits_since_s == T0
+
+
 def test_a_state_of_a_newer_version_with_more_fields_still_loads():
     stored = state().model_dump_json()[:-1] + ', "added_later": 1}'
     assert MigrationState.model_validate_json(stored) == state()
