@@ -126,7 +126,7 @@ class EnvoyRouter:
             validate(self._bootstrap(), following)
             refused = self._admin.updates().refused  # also: no write while Envoy is down
             reach("before-rename")
-            self._store(following, change)
+            self._store(current, following, change)
             reach("after-rename")
             settled = self._verify(current, following, refused)
             if change and (change.share_bp or change.shadow_bp):
@@ -135,9 +135,9 @@ class EnvoyRouter:
                 raise StaleWriter(f"generation {following.generation} was overwritten while it came into force; read the table again")
             return Applied(settled, time.monotonic() - began)
 
-    def _store(self, following: RouteTable, change: ModelRoute | None) -> None:
+    def _store(self, current: RouteTable, following: RouteTable, change: ModelRoute | None) -> None:
         try:
-            self._folder.store(following)
+            self._folder.store(following, rises=_rises(current, following))
         except Overtaken:
             if change and (change.share_bp or change.shadow_bp):
                 self._refuse_if_latched(change.name)
