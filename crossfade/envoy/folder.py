@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -128,6 +129,10 @@ class RouteFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise Unreadable(f"{self.route_file}: {error}") from None
 
+    def ever_used(self) -> bool:
+        """Whether a table was ever written here."""
+        return self.route_file.exists() or bool(self._generation_files())
+
     def generations(self) -> Iterator[RouteTable | Unreadable]:
         """Every kept generation, newest first, as far as it can be read."""
         for file in self._generation_files():
@@ -157,14 +162,14 @@ class RouteFolder:
             if rises:
                 self._put(file, table, text)
             else:
-                self._even_when_full(lambda file=file: self._put(file, table, text))
+                self._even_when_full(partial(self._put, file, table, text))
         for old in self._generation_files()[KEPT_GENERATIONS:]:
             old.unlink(missing_ok=True)
 
     def withdraw(self, table: RouteTable, instead: RouteTable) -> None:
         """Undo `store` of a table that never came into force; nothing is to be undone when a trip did so."""
         with suppress(Overtaken):
-            self._even_when_full(lambda: self._put(self.route_file, instead, render(instead)))
+            self._even_when_full(partial(self._put, self.route_file, instead, render(instead)))
             self._generation(table.generation).unlink(missing_ok=True)
 
     def discard_drafts(self) -> None:

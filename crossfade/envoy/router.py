@@ -52,6 +52,14 @@ class EnvoyRouter:
         """Latched route names and why."""
         return self._folder.latches()
 
+    def refuse_elsewhere(self) -> None:
+        """Raise UserError where no table was ever written: a missing route is then no sign that it was taken away."""
+        if not self._folder.ever_used():
+            raise UserError(
+                f"no router ever had routes in {self._folder.path}: this is not the router's host, or not its home. Nothing was changed. "
+                "Run this on the router's host, or set CROSSFADE_HOME to the home that its router has."
+            )
+
     def active_requests(self, engine: str) -> int:
         """Requests and streams the engine called `source`, `target` or `target-NAME` is answering right now.
 

@@ -10,7 +10,7 @@ from crossfade.errors import PermanentError, StaleWriter, Unreachable, UserError
 from crossfade.failpoints import reach
 from crossfade.ramp.logbook import Because, Desk, ShareMove
 from crossfade.rollout.names import route_name
-from crossfade.rollout.phases import Phase
+from crossfade.rollout.phases import AT_SOURCE, USERS_MAY_BE_OVER, Phase
 from crossfade.rollout.state import MigrationState
 
 _CAS_TRIES = 5
@@ -29,13 +29,12 @@ def roll_back(desk: Desk, migration: str, *, why: str, by: str) -> RolledBack:
     """The source at 100 %, latched, then the journal told. The route moves first: it needs neither journal nor network.
 
     A migration whose route was never made has nothing to move: the source serves everything. Raises UserError for a
-    migration that has finished (its source may be gone).
+    migration that has finished (its source may be gone), and on a machine that is not the router's.
     """
     route = route_name(migration)
     _refuse_finished(desk, migration)
     if not _routed(desk, route):
-        settled = _journal(desk, migration, why, Because(why=why))
-        return RolledBack(settled, tripped_here=False, verified="the router has no route for it: the source serves everything")
+        return _without_a_route(desk, migration, why)
     latched_before = route in desk.router.latches()
     reach("before-latch")
     applied = desk.router.trip(route, why=why, by=by, at_s=desk.clock.now_s())
@@ -62,10 +61,19 @@ def _refuse_finished(desk: Desk, migration: str) -> None:
         raise UserError(f"{migration} has finished: its source is no longer kept warm. Begin a new migration to move back.")
 
 
+def _without_a_route(desk: Desk, migration: str, why: str) -> RolledBack:
+    """Write it down, unless what is missing is not the route but the router."""
+    state = desk.journal.state(migration)
+    if state.share_bp > 0 or state.phase in USERS_MAY_BE_OVER:
+        desk.router.refuse_elsewhere()
+    settled = _journal(desk, migration, why, Because(why=why))
+    return RolledBack(settled, tripped_here=False, verified="the router has no route for it: the source serves everything")
+
+
 def _journal(desk: Desk, migration: str, why: str, body: BaseModel) -> MigrationState:
     for _ in range(_CAS_TRIES):
         state = desk.journal.state(migration)
-        if state.phase in (Phase.ROLLED_BACK, Phase.FAILED):
+        if state.phase in AT_SOURCE:
             return state
         try:
             if state.phase is not Phase.ROLLING_BACK:
