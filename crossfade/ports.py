@@ -72,7 +72,10 @@ class Router(Protocol):
         """Take one route away; its models go to the source."""
 
     def trip(self, name: str, *, why: str, by: str, at_s: float) -> Applied:
-        """Latch the route, then put all its requests on the source. Needs no expectation and no network. Idempotent."""
+        """Latch the route, then put all its requests on the source. Needs no expectation and no network. Idempotent.
+
+        Raises NotInForce when the router answers and does not route by it yet.
+        """
 
     def resume(self, name: str) -> None:
         """Clear the latch; only ever on a person's word."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger
 
 from crossfade.envoy.router import EnvoyRouter
-from crossfade.errors import CrossfadeError, PermanentError, Superseded, Unreachable
+from crossfade.errors import CrossfadeError, NotWrittenDown, PermanentError, Superseded, Unreachable
 from crossfade.home import Home
 from crossfade.ports import Entry, SystemClock
 from crossfade.ramp.report import Breached
@@ -28,7 +28,7 @@ def roll_back(migration: str, why: str, by: str, attempt: int) -> str:
     """The source at 100 %, verified in the router's own dump, and the journal told.
 
     `attempt` is the one the breach was seen in, 0 for whichever is under way: a late event must not hit a later attempt. Tried again
-    while the journal cannot be told.
+    while the router does not show it yet, or the journal cannot be told.
     """
 
     def refuse_a_late_event(state: MigrationState) -> None:
@@ -43,6 +43,20 @@ def roll_back(migration: str, why: str, by: str, attempt: int) -> str:
     _explain(migration, back, why, by, "streams that began on the target are finishing there")
     get_run_logger().info("%s: %s", migration, back.verified)
     return back.verified
+
+
+@quiet_task("call for help with {migration}")
+def call_for_help(migration: str, problem: Exception) -> str:
+    """A message to the plan's notification blocks that a rollback did not come to its end; returns who was told."""
+    where = "No user is on the target" if isinstance(problem, NotWrittenDown) else "Users may still be on the target"
+    try:
+        blocks = open_bench(migration).plan.notify
+    except CrossfadeError as error:
+        get_run_logger().error("nobody can be told that %s could not be rolled back, for its plan cannot be read: %s", migration, error)
+        return "nobody: the plan cannot be read"
+    what_now = f"See 'crossfade status', and run 'crossfade rollback {migration}' on the router's host."
+    told = notify(blocks, f"Crossfade could not complete the rollback of {migration}", f"{where}: {problem} {what_now}")
+    return ", ".join(told) or "nobody: the plan names no notification block"
 
 
 @quiet_task("drain the target of {migration}", retries=2)

@@ -15,7 +15,7 @@ from crossfade.envoy.drain import Drained, wait_until_idle
 from crossfade.envoy.folder import Overtaken, RouteFolder
 from crossfade.envoy.recovery import settle, shares
 from crossfade.envoy.routefile import Unreadable, version
-from crossfade.errors import PermanentError, RouteRejected, StaleWriter, Tripped, Unreachable, UserError
+from crossfade.errors import NotInForce, PermanentError, RouteRejected, StaleWriter, Tripped, Unreachable, UserError
 from crossfade.failpoints import reach
 from crossfade.ports import Applied, Clock
 from crossfade.rollout.routes import Latch, ModelRoute, RouteTable
@@ -101,7 +101,7 @@ class EnvoyRouter:
 
         Works with Envoy dead or deaf: the file is the truth, and Envoy reads it when it can; then nothing is verified. The
         latch comes first and needs no lock: whoever holds the lock finds it, and cannot put a share above it. Raises UserError
-        for an unknown route, RouteRejected when a running Envoy answers but does not take the table.
+        for an unknown route, NotInForce when a running Envoy answers but does not route by the table in time.
         """
         began = time.monotonic()
         with suppress(Unreadable):
@@ -187,7 +187,8 @@ class EnvoyRouter:
             time.sleep(_POLL_S)
         shown = admin.routes()
         if shown != table:
-            raise RouteRejected(f"Envoy reports generation {table.generation} but routes {shares(shown)} instead of {shares(table)}")
+            kind = NotInForce if refused is None else RouteRejected
+            raise kind(f"Envoy reports generation {table.generation} but routes {shares(shown)} instead of {shares(table)}")
         return table
 
     def _draining(self) -> list[Admin]:
@@ -204,7 +205,7 @@ class EnvoyRouter:
         message = f"Envoy still has {seen or 'no table'} in force {within_s:g} s after generation {table.generation} was written"
         if known:
             raise Unreachable(f"{message}; it may be overloaded. See {self._folder.log_file}")
-        raise RouteRejected(f"{message}; the latch and the route file are in place. Restart the router. See {self._folder.log_file}")
+        raise NotInForce(f"{message}; the latch and the route file are in place. Restart the router. See {self._folder.log_file}")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from crossfade.errors import (
     CrossfadeError,
     IllegalMove,
+    NotInForce,
     NotWrittenDown,
     PermanentError,
     StaleWriter,
@@ -51,7 +52,8 @@ def roll_back(desk: Ledger, migration: str, *, why: str, by: str, refuse: Refuse
     """The source at 100 %, latched, then the journal told. The route moves first: it needs neither journal nor network.
 
     A migration whose route was never made has nothing to move: the source serves everything. Raises UserError for a migration that has
-    finished (its source may be gone) and on a machine that is not the router's, and NotWrittenDown when all is done but the journal's part.
+    finished (its source may be gone) and on a machine that is not the router's, NotInForce while the router is seen to have users on
+    the target, and NotWrittenDown when all is done but the journal's part.
     """
     route = route_name(migration)
     _ask_journal(desk, migration, refuse)
@@ -139,11 +141,17 @@ def _not_told(migration: str, error: CrossfadeError) -> NotWrittenDown:
 
 
 def _verified(router: Router, route: str) -> str:
+    """Where it was seen that the source has everything; raises NotInForce when the router shows users on the target."""
     try:
-        shown = router.observed().route(route)
+        shown = {known.name: known.share_bp for known in router.observed().routes}.get(route, 0)
     except Unreachable as error:
         return f"the route file has the source at 100 %; the router's own dump could not be read ({error})"
-    return f"the router's own dump shows the source at {shown.source_bp / 100:g} %"
+    if shown:
+        raise NotInForce(
+            f"the latch and the route file are in place, but the router's own dump still shows {shown / 100:g} % of {route} on the target. "
+            "Try again; restart the router if it stays so."
+        )
+    return "the router's own dump shows the source at 100 %"
 
 
 def fail(desk: Desk, migration: str, why: str) -> MigrationState:
