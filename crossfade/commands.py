@@ -8,17 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crossfade.envoy.router import EnvoyRouter
-from crossfade.errors import CrossfadeError, GateFailed, PermanentError, Unreachable, UserError
+from crossfade.errors import CrossfadeError, GateFailed, NotWrittenDown, UserError
 from crossfade.home import Home
 from crossfade.plan import load_plan
 from crossfade.plan.units import format_share
 from crossfade.prefect_api import REFUSED, PrefectApi
-from crossfade.ramp.rollback import roll_back
-from crossfade.rollout.names import route_name
+from crossfade.ramp.rollback import Refuse, nothing_against
 from crossfade.rollout.phases import Phase
 from crossfade.store import open_journal
-from crossfade.wiring import open_bench
+from crossfade.way_back import bring_back
 
 
 def start_migration(plan: str, console: Console, *, watch: bool, inline: bool = False) -> None:
@@ -67,25 +65,14 @@ def _has_ended(migration: str) -> bool:
     return state.ended
 
 
-def roll_back_now(console: Console, name: str, why: str) -> None:
+def roll_back_now(console: Console, name: str, why: str, *, by: str = "", refuse: Refuse = nothing_against) -> None:
     """Trip the route, verify, journal. With the journal down the route is tripped all the same; a later tick writes it down."""
-    by = f"person {os.environ.get('USER', '')}".strip()
+    by = by or f"person {os.environ.get('USER', '')}".strip()
     try:
-        back = roll_back(open_bench(name).desk, name, why=why, by=by)
-    except UserError:
-        raise
-    except (PermanentError, Unreachable) as error:
-        _trip_alone(console, name, why, by, error)
-        return
-    console.print(f"{name}: {back.state.phase}; {back.verified}.", markup=False, soft_wrap=True)
-
-
-def _trip_alone(console: Console, name: str, why: str, by: str, error: CrossfadeError) -> None:
-    router = EnvoyRouter(Home.from_environment().router)
-    applied = router.trip(route_name(name), why=why, by=by, at_s=time.time())
-    share = format_share(applied.table.route(route_name(name)).share_bp)
-    console.print(f"{name}: {share} on the target, latched. The journal was not told: {error}", markup=False, soft_wrap=True)
-    console.print("The next tick or reconcile finds the latch and writes it down.")
+        said = f"{bring_back(name, why=why, by=by, refuse=refuse)}."
+    except NotWrittenDown as all_but_told:
+        said = str(all_but_told)
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(migration: str) -> str:

@@ -20,6 +20,8 @@
     |  |- RouteRejected        the router refused a route table; the old one is still in force
     |  `- ToolMissing          a program this machine needs is not installed
     `- TemporaryError          trying again later may help
+       |- NotInForce           the route file is right, and the router does not route by it yet
+       |- NotWrittenDown       the source has everything; the journal could not be told
        |- EngineWarming        an engine is there but does not answer yet
        |- StartAgain           an engine ended while it started, for a cause that passes by itself
        `- Unreachable          an outside system did not answer in time
@@ -121,6 +123,14 @@ class RouteRejected(PermanentError):
 
 class ToolMissing(PermanentError):
     """A program is not installed; the message says how to get it."""
+
+
+class NotInForce(TemporaryError):
+    """The route file says what it should, and the router, which answers, does not route by it yet."""
+
+
+class NotWrittenDown(TemporaryError):
+    """A rollback is in force and latched, and the journal could not be told; the next tick or reconcile tells it."""
 
 
 class EngineWarming(TemporaryError):

@@ -58,6 +58,9 @@ class Router(Protocol):
     def latches(self) -> Mapping[str, Latch]:
         """Latched route names and why."""
 
+    def refuse_elsewhere(self) -> None:
+        """Raise UserError where no table was ever written: a missing route is then no sign that it was taken away."""
+
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         """Put one route in force and verify it.
 
@@ -69,7 +72,10 @@ class Router(Protocol):
         """Take one route away; its models go to the source."""
 
     def trip(self, name: str, *, why: str, by: str, at_s: float) -> Applied:
-        """Latch the route, then put all its requests on the source. Needs no expectation and no network. Idempotent."""
+        """Latch the route, then put all its requests on the source. Needs no expectation and no network. Idempotent.
+
+        Raises NotInForce when the router answers and does not route by it yet.
+        """
 
     def resume(self, name: str) -> None:
         """Clear the latch; only ever on a person's word."""

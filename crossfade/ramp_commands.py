@@ -25,7 +25,6 @@ _ORDERS = {
     "resume": "Go on after a pause.",
     "skip": "Go to the next step without waiting for its proof; never past a roll-back, a latch or a missing approval.",
     "back": "One step down, now.",
-    "abort": "Everybody back to the source, latched. It ends this attempt.",
     "approve": "Allow the share that waits for a person's word.",
     "reject": "Refuse the share that waits for a person's word; the ramp is paused.",
 }
@@ -45,6 +44,16 @@ def _as_command(order: str) -> Callable[[str, str], None]:
 
 for _order, _help in _ORDERS.items():
     ramp_app.command(_order, help=_help)(_as_command(_order))
+
+
+@ramp_app.command()
+def abort(name: Name, why: Why = _UNSAID) -> None:
+    """Everybody back to the source, latched. It ends this attempt."""
+    from crossfade.commands import roll_back_now
+    from crossfade.ramp.orders import nothing_to_abort
+
+    use_lab_if_it_is_up()
+    roll_back_now(console, name, why, by=_who(), refuse=nothing_to_abort)
 
 
 @ramp_app.command()

@@ -88,6 +88,10 @@ class SharedRouter:
         """The table in Envoy's own dump, always asked for; raises Unreachable."""
         return self._router.observed()
 
+    def refuse_elsewhere(self) -> None:
+        """As `EnvoyRouter.refuse_elsewhere`."""
+        self._router.refuse_elsewhere()
+
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         """As `EnvoyRouter.apply`."""
         return self._router.apply(change, expect)

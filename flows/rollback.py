@@ -8,7 +8,7 @@ from prefect.states import Completed
 
 from crossfade.errors import CrossfadeError
 from tasks.finish import failed
-from tasks.rollback import drain, roll_back, tell
+from tasks.rollback import call_for_help, drain, roll_back, tell
 from tasks.schedule import stop_schedule
 
 
@@ -18,8 +18,13 @@ def rollback(migration: str, why: str = "asked for in the Prefect UI", event_id:
     by = f"rollback deployment (event {event_id})" if event_id else "rollback deployment"
     try:
         verified = roll_back(migration, why, by, attempt)
-        if not verified.startswith("nothing to do"):
-            tell(migration, why, by, drain(migration), stop_schedule(migration))
     except CrossfadeError as error:
+        call_for_help(migration, error)
         return failed(error, str(error))
+    if verified.startswith("nothing to do"):
+        return Completed(message=verified)
+    try:
+        tell(migration, why, by, drain(migration), stop_schedule(migration))
+    except CrossfadeError as error:
+        return failed(error, f"{verified}. What should have followed did not: {error}")
     return Completed(message=verified)

@@ -4,6 +4,7 @@
     rds.json                the table in force; replaced whole, never edited
     generations/g*.json     the last 50 tables
     latches/NAME.json       tripped routes; a person removes them
+    ballast                 room on the disk that a way back may need; given up where there is none left
     bootstrap-ID.json       what one Envoy process was started with
     admin-ID.sock           its administration
     bootstrap.json          links to those of the process that serves now;
@@ -21,9 +22,10 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -39,6 +41,15 @@ _DRAFT = ".table-"
 
 _POLL_S = 0.002
 _ABANDONED_S = 60
+
+BALLAST_BYTES = 256 * 1024
+"""The least room kept for a trip. A latch is tiny; a large table, which is written twice, has three times its size."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class _DiskFull(PermanentError):
+    """A file of the route folder could not be written for want of room; the one there before is untouched."""
 
 
 class Overtaken(Exception):
@@ -77,7 +88,10 @@ class RouteFolder:
         return self.path / "envoy.log"
 
     def prepare(self) -> None:
-        """Create what is missing, for this user alone; raises UserError when nothing can be written here."""
+        """Create what is missing, for this user alone; raises UserError when nothing can be written here.
+
+        A disk too full for the ballast is no reason to stay down: `sweep` makes it when there is room.
+        """
         try:
             for folder in (self.path, self._generations, self._latches):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,6 +102,7 @@ class RouteFolder:
             raise UserError(
                 f"the route folder {self.path} cannot be written: {error.strerror}. Give this user the right, or choose another."
             ) from None
+        self._keep_ballast()
 
     @contextmanager
     def locked(self, *, deadline_s: float) -> Iterator[bool]:
@@ -114,6 +129,10 @@ class RouteFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise Unreadable(f"{self.route_file}: {error}") from None
 
+    def ever_used(self) -> bool:
+        """Whether a table was ever written here."""
+        return self.route_file.exists() or bool(self._generation_files())
+
     def generations(self) -> Iterator[RouteTable | Unreadable]:
         """Every kept generation, newest first, as far as it can be read."""
         for file in self._generation_files():
@@ -132,21 +151,25 @@ class RouteFolder:
         routes = tuple(route.with_at_most(0, 0) if route.name in latched else route for route in table.routes)
         return RouteTable(generation=table.generation, routes=routes)
 
-    def store(self, table: RouteTable) -> None:
+    def store(self, table: RouteTable, *, rises: bool = False) -> None:
         """Keep the table as a generation, then put it where Envoy looks. Whoever is killed here leaves the old or the new one whole.
 
-        Raises Overtaken, however long this process stood still meanwhile: then a trip's table is there or about to be.
+        On a full disk a table that `rises` is refused, and the ballast stays for the way back; any other may have it. Raises
+        Overtaken, however long this process stood still meanwhile: then a trip's table is there or about to be.
         """
         text = render(table)
-        self._put(self._generation(table.generation), table, text)
-        self._put(self.route_file, table, text)
+        for file in (self._generation(table.generation), self.route_file):
+            if rises:
+                self._put(file, table, text)
+            else:
+                self._even_when_full(partial(self._put, file, table, text))
         for old in self._generation_files()[KEPT_GENERATIONS:]:
             old.unlink(missing_ok=True)
 
     def withdraw(self, table: RouteTable, instead: RouteTable) -> None:
         """Undo `store` of a table that never came into force; nothing is to be undone when a trip did so."""
         with suppress(Overtaken):
-            self._put(self.route_file, instead, render(instead))
+            self._even_when_full(partial(self._put, self.route_file, instead, render(instead)))
             self._generation(table.generation).unlink(missing_ok=True)
 
     def discard_drafts(self) -> None:
@@ -180,9 +203,13 @@ class RouteFolder:
         file = self._latches / f"{name}.json"
         if file.exists():
             return
-        with self._draft(".", file, latch.model_dump_json()) as draft, suppress(FileExistsError):
-            os.link(draft, file)  # unlike a rename it never replaces
-            draft.unlink()
+
+        def mark() -> None:
+            with self._draft(".", file, latch.model_dump_json()) as draft, suppress(FileExistsError):
+                os.link(draft, file)  # unlike a rename it never replaces
+                draft.unlink()
+
+        self._even_when_full(mark)
         _sync_folder(self._latches)
 
     def unlatch(self, name: str) -> None:
@@ -240,10 +267,28 @@ class RouteFolder:
                 raise
             _sync_folder(file.parent)
         except OSError as error:
-            raise PermanentError(f"cannot write {file}: {error.strerror}; the file there before is untouched") from None
+            kind = _DiskFull if error.errno in _NO_ROOM else PermanentError
+            raise kind(f"cannot write {file}: {error.strerror}; the file there before is untouched") from None
+
+    def _even_when_full(self, deed: Callable[[], None]) -> None:
+        """Do what takes requests off a target; where the disk has no room left, with the ballast's."""
+        try:
+            deed()
+        except _DiskFull:
+            self._ballast.unlink(missing_ok=True)
+            deed()
+
+    def _keep_ballast(self) -> None:
+        """Fill the ballast, where it is missing or too small for the table there is; on a full disk it stays as it is."""
+        with suppress(OSError, _DiskFull):
+            table_bytes = self.route_file.stat().st_size if self.route_file.exists() else 0
+            wanted = max(BALLAST_BYTES, 3 * table_bytes)
+            if not self._ballast.exists() or self._ballast.stat().st_size < wanted:
+                self.write(self._ballast, secrets.token_urlsafe(wanted))  # nothing that a filesystem could store smaller
 
     def sweep(self) -> None:
-        """Remove what killed writers left half-written; only under the lock."""
+        """Remove what killed writers left half-written, and see that the ballast is there; only under the lock."""
+        self._keep_ballast()
         for temporary in self.path.glob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if time.time() - temporary.lstat().st_mtime > _ABANDONED_S:  # a trip may write without the lock right now
@@ -257,6 +302,10 @@ class RouteFolder:
         temporary = self.path / f".{secrets.token_hex(6)}.tmp"
         temporary.symlink_to(to.name)
         temporary.replace(link)
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path / "ballast"
 
     @property
     def _generations(self) -> Path:

@@ -15,7 +15,7 @@ from crossfade.envoy.drain import Drained, wait_until_idle
 from crossfade.envoy.folder import Overtaken, RouteFolder
 from crossfade.envoy.recovery import settle, shares
 from crossfade.envoy.routefile import Unreadable, version
-from crossfade.errors import PermanentError, RouteRejected, StaleWriter, Tripped, Unreachable, UserError
+from crossfade.errors import NotInForce, PermanentError, RouteRejected, StaleWriter, Tripped, Unreachable, UserError
 from crossfade.failpoints import reach
 from crossfade.ports import Applied, Clock
 from crossfade.rollout.routes import Latch, ModelRoute, RouteTable
@@ -51,6 +51,14 @@ class EnvoyRouter:
     def latches(self) -> Mapping[str, Latch]:
         """Latched route names and why."""
         return self._folder.latches()
+
+    def refuse_elsewhere(self) -> None:
+        """Raise UserError where no table was ever written: a missing route is then no sign that it was taken away."""
+        if not self._folder.ever_used():
+            raise UserError(
+                f"no router ever had routes in {self._folder.path}: this is not the router's host, or not its home. Nothing was changed. "
+                "Run this on the router's host, or set CROSSFADE_HOME to the home that its router has."
+            )
 
     def active_requests(self, engine: str) -> int:
         """Requests and streams the engine called `source`, `target` or `target-NAME` is answering right now.
@@ -93,7 +101,7 @@ class EnvoyRouter:
 
         Works with Envoy dead or deaf: the file is the truth, and Envoy reads it when it can; then nothing is verified. The
         latch comes first and needs no lock: whoever holds the lock finds it, and cannot put a share above it. Raises UserError
-        for an unknown route, RouteRejected when a running Envoy answers but does not take the table.
+        for an unknown route, NotInForce when a running Envoy answers but does not route by the table in time.
         """
         began = time.monotonic()
         with suppress(Unreadable):
@@ -126,7 +134,7 @@ class EnvoyRouter:
             validate(self._bootstrap(), following)
             refused = self._admin.updates().refused  # also: no write while Envoy is down
             reach("before-rename")
-            self._store(following, change)
+            self._store(current, following, change)
             reach("after-rename")
             settled = self._verify(current, following, refused)
             if change and (change.share_bp or change.shadow_bp):
@@ -135,9 +143,9 @@ class EnvoyRouter:
                 raise StaleWriter(f"generation {following.generation} was overwritten while it came into force; read the table again")
             return Applied(settled, time.monotonic() - began)
 
-    def _store(self, following: RouteTable, change: ModelRoute | None) -> None:
+    def _store(self, current: RouteTable, following: RouteTable, change: ModelRoute | None) -> None:
         try:
-            self._folder.store(following)
+            self._folder.store(following, rises=_rises(current, following))
         except Overtaken:
             if change and (change.share_bp or change.shadow_bp):
                 self._refuse_if_latched(change.name)
@@ -179,7 +187,8 @@ class EnvoyRouter:
             time.sleep(_POLL_S)
         shown = admin.routes()
         if shown != table:
-            raise RouteRejected(f"Envoy reports generation {table.generation} but routes {shares(shown)} instead of {shares(table)}")
+            kind = NotInForce if refused is None else RouteRejected
+            raise kind(f"Envoy reports generation {table.generation} but routes {shares(shown)} instead of {shares(table)}")
         return table
 
     def _draining(self) -> list[Admin]:
@@ -196,7 +205,7 @@ class EnvoyRouter:
         message = f"Envoy still has {seen or 'no table'} in force {within_s:g} s after generation {table.generation} was written"
         if known:
             raise Unreachable(f"{message}; it may be overloaded. See {self._folder.log_file}")
-        raise RouteRejected(f"{message}; the latch and the route file are in place. Restart the router. See {self._folder.log_file}")
+        raise NotInForce(f"{message}; the latch and the route file are in place. Restart the router. See {self._folder.log_file}")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

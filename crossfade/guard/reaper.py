@@ -47,17 +47,28 @@ class Reaper:
     def reap(self, *, mine: Callable[[str], bool], now_s: float) -> list[Reaped]:
         """Set what hangs crashed, of the migrations that are `mine`; raises Unreachable when Prefect does not answer.
 
-        Ages are taken by the server's clock, `now_s` is ours for a server that tells no time. Prefect answers a refused change with
-        200 as well: only one that says ACCEPT has freed the place.
+        Runs are asked for before their deployments, for there are few: of any list Prefect names 200 at a time. Ages are taken by the
+        server's clock, `now_s` is ours for a server that tells no time. Prefect answers a refused change with 200 as well: only one
+        that says ACCEPT has freed the place.
         """
-        found = self._prefect.post("/deployments/filter", {"flows": {"name": {"any_": [RAMP_FLOW, SWEEP_FLOW]}}}).found
-        ramps = {str(ramp["id"]): ramp for ramp in found if _sweeps(ramp) or mine(_migration(ramp))}
-        if not ramps:
+        ramping = {"flows": {"name": {"any_": [RAMP_FLOW, SWEEP_FLOW]}}}
+        runs, server_s = self._all("/flow_runs/filter", ramping | {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}})
+        ids = sorted({str(run["deployment_id"]) for run in runs if run["deployment_id"]})
+        if not ids:
             return []
-        hanging = {"deployments": {"id": {"any_": list(ramps)}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}
-        answer = self._prefect.post("/flow_runs/filter", hanging)
-        server_s = now_s if math.isnan(answer.server_s) else answer.server_s
-        return list(self._reaped(answer.found, ramps, server_s))
+        found, _ = self._all("/deployments/filter", {"deployments": {"id": {"any_": ids}}})
+        ramps = {str(ramp["id"]): ramp for ramp in found if _sweeps(ramp) or mine(_migration(ramp))}
+        theirs = [run for run in runs if str(run["deployment_id"]) in ramps]
+        return list(self._reaped(theirs, ramps, now_s if math.isnan(server_s) else server_s))
+
+    def _all(self, path: str, wanted: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], float]:
+        """Everything that is wanted, page by page until one is empty, and the server's time at its first answer."""
+        answer = self._prefect.post(path, wanted)
+        found, server_s = list(answer.found), answer.server_s
+        while answer.found:
+            answer = self._prefect.post(path, {**wanted, "offset": len(found)})
+            found += answer.found
+        return found, server_s
 
     def _reaped(self, runs: Iterable[Mapping[str, Any]], ramps: Mapping[str, Mapping[str, Any]], now_s: float) -> Iterable[Reaped]:
         for run in runs:

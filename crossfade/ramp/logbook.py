@@ -56,15 +56,11 @@ class ShareMove(BaseModel):
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What every step needs at hand: the plan as it was begun, and the ports."""
+class Ledger:
+    """What a move needs at hand, and all that a rollback needs: not even a plan that can be read."""
 
-    plan: Plan
     journal: Journal
     router: Router
-    metrics: Metrics
-    watchman: Watchman
-    standby: Standby
     clock: Clock
 
     def write(self, state: MigrationState, kind: EntryKind, subject: str, body: BaseModel) -> None:
@@ -101,3 +97,13 @@ class Desk:
 
     def _entry(self, state: MigrationState, kind: EntryKind, subject: str, body: BaseModel) -> Entry:
         return Entry(state.name, state.attempt, self.clock.now_s(), kind, subject, body.model_dump_json())
+
+
+@dataclass(frozen=True)
+class Desk(Ledger):
+    """What every step needs at hand: the plan as it was begun, and the ports."""
+
+    plan: Plan
+    metrics: Metrics
+    watchman: Watchman
+    standby: Standby

@@ -18,7 +18,7 @@ from crossfade.errors import StaleWriter, UserError
 from crossfade.judge.verdict import Decision
 from crossfade.plan.units import format_seconds, format_share
 from crossfade.ramp.gatekeeper import rule_from
-from crossfade.ramp.logbook import Because, Desk
+from crossfade.ramp.logbook import Because, Desk, Ledger
 from crossfade.ramp.moves import move_to_step
 from crossfade.ramp.permission import Refused, may_rise
 from crossfade.ramp.reconcile import reconcile
@@ -107,13 +107,18 @@ def back(desk: Desk, migration: str, *, by: str, why: str) -> str:
     return f"{migration} is back at {format_share(moved.share_bp)}; it rises again only on new evidence"
 
 
-def abort(desk: Desk, migration: str, *, by: str, why: str) -> str:
-    """Everything back to the source, latched; raises UserError for a migration that has ended."""
-    state = desk.journal.state(migration)
+def abort(desk: Ledger, migration: str, *, by: str, why: str) -> str:
+    """Everything back to the source, latched, also with the journal down; raises UserError for a migration that has ended.
+
+    `way_back.bring_back` is the same for who has no desk: it needs no plan, and waits for no journal.
+    """
+    return str(roll_back(desk, migration, why=why, by=by, refuse=nothing_to_abort))
+
+
+def nothing_to_abort(state: MigrationState) -> None:
+    """Raise UserError for a migration that has ended."""
     if state.ended:
-        raise UserError(f"{migration} is {state.phase} already ({state.because}); there is nothing to abort.")
-    returned = roll_back(desk, migration, why=why, by=by)
-    return f"{migration}: {returned.state.phase}; {returned.verified}"
+        raise UserError(f"{state.name} is {state.phase} already ({state.because}); there is nothing to abort.")
 
 
 def approve(desk: Desk, migration: str, *, by: str, why: str) -> str:

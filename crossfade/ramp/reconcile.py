@@ -8,6 +8,7 @@
 | the route lower than the journal, and nobody wrote why | somebody rolled back by hand: so does the journal |
 | the route higher, as a written intent wanted it, and the router itself shows it | the intent's author died after its write: it stands |
 | the route higher otherwise | the route goes back to what the journal knows, and the step is judged afresh |
+| users on the target, and the journal says `rolled_back` or `failed` | written down where the route was not seen: it is tripped |
 
 The journal's version is taken first, so that a tick which is just writing its own move down loses, and does not believe in a share that
 is no longer in force.
@@ -21,17 +22,17 @@ from crossfade.plan.units import format_share
 from crossfade.ramp.logbook import Desk, ShareMove
 from crossfade.ramp.rollback import roll_back
 from crossfade.rollout.names import route_name
-from crossfade.rollout.phases import Phase
+from crossfade.rollout.phases import AT_SOURCE, USERS_MAY_BE_OVER, Phase
 from crossfade.rollout.routes import FULL_BP, ModelRoute
 from crossfade.rollout.state import MigrationState
 
-_LOOKED_AT = frozenset({Phase.REHEARSED, Phase.RAMPING, Phase.CUT_OVER, Phase.SOAKING, Phase.ROLLING_BACK})
-
 
 def reconcile(desk: Desk, migration: str) -> MigrationState:
-    """The state that journal and route agree on; raises StaleWriter when somebody else is settling it."""
+    """The state that journal and route agree on; raises StaleWriter when somebody else is settling it, and as `roll_back`."""
     state, route = desk.journal.state(migration), route_name(migration)
-    if state.phase not in _LOOKED_AT:
+    if state.phase in AT_SOURCE:
+        return _leave_nobody(desk, state)
+    if state.phase not in USERS_MAY_BE_OVER:
         return state
     latch = desk.router.latches().get(route)
     if latch or state.phase is Phase.ROLLING_BACK:
@@ -51,6 +52,21 @@ def reconcile(desk: Desk, migration: str) -> MigrationState:
     if meant is not None and _router_shows(desk, in_force):
         return _write_down(desk, state, meant)
     return _lower(desk, state, in_force, table.generation)
+
+
+def _leave_nobody(desk: Desk, state: MigrationState) -> MigrationState:
+    """The journal says that the source serves everything: so it is."""
+    table = desk.router.table()
+    for route in table.routes:
+        if route.name == route_name(state.name) and route.share_bp > 0:
+            why = f"it is {state.phase}, and the router had {format_share(route.share_bp)} on the target"
+            nobody = ShareMove(route=route.with_at_most(0, 0), generation=table.generation, why=why)
+            state = desk.move(state, "intent", "reconcile", nobody)
+            reach("before-lowering")
+            applied = desk.router.trip(route.name, why=why, by="tick", at_s=desk.clock.now_s())
+            reach("after-lowering")
+            desk.write(state, "outcome", "reconcile", nobody.model_copy(update={"generation": applied.table.generation}))
+    return state
 
 
 def _unfinished_intent(desk: Desk, state: MigrationState, in_force: ModelRoute) -> ShareMove | None:

@@ -46,6 +46,12 @@ BEFORE_TRAFFIC = frozenset(_FORWARD[: _FORWARD.index(Phase.RAMPING)])
 """Phases in which no user is on the target, so that an error ends in `failed` and needs no rollback."""
 
 WITH_TRAFFIC = frozenset({Phase.RAMPING, Phase.CUT_OVER, Phase.SOAKING})
+USERS_MAY_BE_OVER = WITH_TRAFFIC | {Phase.REHEARSED, Phase.ROLLING_BACK}
+"""Phases in which the router may have users on the target: a tick may have died after its raise, a rollback before its trip."""
+
+AT_SOURCE = frozenset({Phase.ROLLED_BACK, Phase.FAILED})
+"""Ends that say the source serves everything."""
+
 ENDED = frozenset({Phase.FINISHED, Phase.ROLLED_BACK, Phase.FAILED})
 
 

@@ -22,14 +22,15 @@ _SQLITE: dict[int, tuple[type[CrossfadeError], str]] = {
         PermanentError,
         "the journal cannot be opened: {why}. Give this user the right to read and write it and its folder, or set CROSSFADE_HOME.",
     ),
-    sqlite3.SQLITE_FULL: (Unreachable, "the disk is full; nothing was written. Make room there, then try again."),
+    sqlite3.SQLITE_FULL: (Unreachable, "the disk is full; nothing was written to it. Make room there, then try again."),
     sqlite3.SQLITE_IOERR: (
         Unreachable,
-        "the journal could not be written or read: {why}; nothing was changed. Look for a full, limited or failing disk, then try again.",
+        "the journal could not be written or read: {why}; nothing was changed in it. "
+        "Look for a full, limited or failing disk, then try again.",
     ),
     sqlite3.SQLITE_BUSY: (
         Unreachable,
-        "the journal is locked: somebody has been writing for longer than {wait_s:g} s; nothing was changed. "
+        "the journal is locked: somebody has been writing for longer than {wait_s:g} s; nothing was changed in it. "
         "See who holds it with 'fuser -v' on this file, end that, then try again.",
     ),
 }
@@ -38,16 +39,16 @@ _POSTGRESQL: dict[str, tuple[type[CrossfadeError], str]] = {
     "25006": (PermanentError, "the journal cannot be written: {why}. Point CROSSFADE_JOURNAL at the primary server."),
     "25P03": (Unreachable, "this process was idle for longer than {wait_s:g} s while writing; the server undid it. Try again."),
     "42501": (PermanentError, "the journal's user lacks a right: {why}. Make it the owner of the journal's tables and their schema."),
-    "53100": (Unreachable, "the server's disk is full; nothing was written. Make room there, then try again."),
+    "53100": (Unreachable, "the server's disk is full; nothing was written to it. Make room there, then try again."),
     "53300": (Unreachable, "the server has no connection left: {why}. Raise its max_connections or end idle ones, then try again."),
     "55P03": (
         Unreachable,
-        "the journal is locked: another transaction has held it for longer than {wait_s:g} s; nothing was changed. "
+        "the journal is locked: another transaction has held it for longer than {wait_s:g} s; nothing was changed in it. "
         "Find it in pg_stat_activity, end that, then try again.",
     ),
     "57014": (
         Unreachable,
-        "the server took longer than {wait_s:g} s; nothing was changed. See what keeps it busy in pg_stat_activity, then try again.",
+        "the server took longer than {wait_s:g} s; nothing was changed in it. See what keeps it busy in pg_stat_activity, then try again.",
     ),
 }
 

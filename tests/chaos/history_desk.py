@@ -64,6 +64,9 @@ class FolderRouter:
     def latches(self) -> Mapping[str, Latch]:
         return self._folder.latches()
 
+    def refuse_elsewhere(self) -> None:
+        assert self._folder.ever_used()
+
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         with self._folder.locked(deadline_s=5):
             current = self._folder.table()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from envoy_rig import eventually
 from crossfade.envoy.folder import KEPT_GENERATIONS, RouteFolder
 from crossfade.envoy.recovery import history
 from crossfade.envoy.router import EnvoyRouter
-from crossfade.errors import PermanentError, RouteRejected, StaleWriter, Tripped, Unreachable, UserError
+from crossfade.errors import NotInForce, PermanentError, RouteRejected, StaleWriter, TemporaryError, Tripped, Unreachable, UserError
 from crossfade.rollout.routes import Latch, ModelRoute, RouteTable, Upstream
 
 
@@ -278,3 +279,24 @@ def test_a_trip_wins_against_a_writer_that_keeps_raising(rig):
     assert writer.exitcode == 1  # it ended by Tripped
     assert rig.router.observed().route("m").share_bp == 0
     assert rig.router.table() == rig.router.observed()
+
+
+def another_in_its_place(folder: Path) -> None:
+    """The same files in a new folder, as after a restored backup: Envoy answers questions and goes on watching the old one."""
+    old = folder.rename(folder.with_name("before"))
+    shutil.copytree(old, folder, symlinks=True, ignore=shutil.ignore_patterns("*-*.sock"))
+    for socket in old.glob("admin-*.sock"):
+        (folder / socket.name).hardlink_to(socket)
+
+
+def test_a_trip_that_envoy_does_not_follow_in_time_is_worth_another_try(rig):
+    rig.route(5000)
+    another_in_its_place(rig.stack.folder)
+    with pytest.raises(NotInForce, match=r"1 s after generation 2 was written; the latch and the route file are in place"):
+        rig.router.trip("m", why="w", by="guard", at_s=0)
+    assert issubclass(NotInForce, TemporaryError)
+    assert rig.router.table().route("m").share_bp == 0
+    assert rig.router.observed().route("m").share_bp == 5000
+    rig.kill()
+    rig.start()
+    assert rig.router.trip("m", why="w", by="guard", at_s=0).table == rig.router.observed()

@@ -112,6 +112,24 @@ def test_nothing_else_is_touched(api: str) -> None:
     assert slow_ramp.state(waiting) == "SCHEDULED"
 
 
+def test_a_hanging_sweep_is_freed_however_many_ramps_there_are(api: str) -> None:
+    """Prefect names 200 at a time, and all of these come before the sweep's."""
+    client = httpx.Client(base_url=api, trust_env=False, timeout=30)
+    of_all = Deployment(api, SWEEP_FLOW, "", interval_s=1)
+    first = Deployment(api, RAMP_FLOW, "many/0", interval_s=1)
+    flow_id = client.get(f"/deployments/{first.id}").raise_for_status().json()["flow_id"]
+    for number in range(1, 200):
+        body = {"flow_id": flow_id, "name": f"many.{number}", "parameters": {"migration": f"many/{number}"}}
+        eventually(lambda body=body: client.post("/deployments/", json=body).is_success, within_s=60)
+    hung = of_all.run()
+    of_all.put(hung, "PENDING")
+
+    def reap() -> None:
+        Reaper(PrefectHttp(), shortest_s=2).reap(mine=lambda name: name.startswith("many/"), now_s=time.time())
+
+    eventually(lambda: of_all.state(hung) == "CRASHED", within_s=30, each=reap)
+
+
 def test_the_clerk_notes_it_in_the_journal(api: str, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     journal = _journal(home, "chat/noted")

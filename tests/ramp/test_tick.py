@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,8 +10,9 @@ import pytest
 from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Overtaken, Post, Source, failing, good, rehearsed, start_envoy
 
 from crossfade import processes
+from crossfade.envoy import process as envoy_process
 from crossfade.envoy.router import EnvoyRouter
-from crossfade.errors import StaleWriter, Tripped
+from crossfade.errors import NotInForce, StaleWriter, Tripped
 from crossfade.home import Home
 from crossfade.judge.evidence import Blind
 from crossfade.judge.state import JudgeState
@@ -464,6 +469,26 @@ def test_a_rollback_of_a_migration_without_a_route_ends_it(ready: tuple[Desk, Gi
     desk.router.remove(ROUTE, expect=desk.router.table().generation)
     back = roll_back(desk, MIGRATION, why="person", by="test")
     assert (back.state.phase, back.tripped_here) == (Phase.ROLLED_BACK, False)
+
+
+def test_a_rollback_is_not_written_down_while_the_router_shows_users_on_the_target(
+    ready: tuple[Desk, Given, HandClock], tmp_path: Path
+) -> None:
+    """An Envoy that watches a folder which another one has taken the place of, and answers nobody for a moment."""
+    desk, _, _ = ready
+    tick(desk, MIGRATION)
+    folder, envoy = Home(tmp_path).router, processes.recorded(envoy_process.NAME, Home(tmp_path).processes)
+    assert envoy
+    old = folder.rename(folder.with_name("before"))
+    shutil.copytree(old, folder, symlinks=True, ignore=shutil.ignore_patterns("*-*.sock"))
+    for socket in old.glob("admin-*.sock"):
+        (folder / socket.name).hardlink_to(socket)
+    os.kill(envoy.pid, signal.SIGSTOP)
+    threading.Timer(1.5, os.kill, (envoy.pid, signal.SIGCONT)).start()
+    with pytest.raises(NotInForce, match="the latch and the route file are in place"):
+        roll_back(desk, MIGRATION, why="person", by="test")
+    assert desk.journal.state(MIGRATION).phase is Phase.RAMPING
+    assert (ROUTE in desk.router.latches(), desk.router.table().route(ROUTE).share_bp) == (True, 0)
 
 
 @pytest.mark.parametrize("phase", ["planned", "assessed", "observing", "downloaded", "quantized", "serving", "proven", "rehearsed"])

@@ -172,7 +172,7 @@ def test_a_full_disk_says_so_and_keeps_whole_entries_only(tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "Unreachable" in done.stdout
-    assert "journal.sqlite: the disk is full; nothing was written. Make room there" in done.stdout
+    assert "journal.sqlite: the disk is full; nothing was written to it. Make room there" in done.stdout
     _whole_and_as_far_as(tmp_path / "out" / "journal.sqlite", done.stdout)
 
 
