@@ -16,6 +16,7 @@ from crossfade.ports import SystemClock
 from crossfade.ramp.logbook import Ledger
 from crossfade.ramp.rollback import Refuse, RolledBack, nothing_against, roll_back, roll_back_untold
 from crossfade.store import open_journal
+from crossfade.store.journal import SqlJournal
 
 _LOOK_S = 1.0
 """The source is to have everything two seconds after the call."""
@@ -28,26 +29,23 @@ def bring_back(migration: str, *, why: str, by: str, refuse: Refuse = nothing_ag
     """
     home, clock = Home.from_environment(), SystemClock()
     router = EnvoyRouter(home.router)
-    trouble = _trouble_with_the_journal(home, migration)
-    if trouble:
-        roll_back_untold(router, migration, why=why, by=by, at_s=clock.now_s(), untold=trouble)
-    ledger = Ledger(
-        journal=open_journal(home), router=router, clock=clock
-    )  # patient again: it answers, and users are back before it is told
-    return roll_back(ledger, migration, why=why, by=by, refuse=refuse)
+    journal = _journal(home, migration)
+    if isinstance(journal, CrossfadeError):
+        roll_back_untold(router, migration, why=why, by=by, at_s=clock.now_s(), untold=journal)
+    return roll_back(Ledger(journal=journal, router=router, clock=clock), migration, why=why, by=by, refuse=refuse)
 
 
-def _trouble_with_the_journal(home: Home, migration: str) -> CrossfadeError | None:
-    """Why the journal cannot be asked now, if so; raises UnknownMigration.
+def _journal(home: Home, migration: str) -> SqlJournal | CrossfadeError:
+    """The journal, patient again now that it has answered: users are back before it is told. Or why it cannot be asked.
 
-    Asked in a thread of its own: PostgreSQL's driver waits two seconds for a connection, however few it is told.
+    Raises UnknownMigration. Asked in a thread of its own: PostgreSQL's driver waits two seconds for a connection, however few it is told.
     """
-    found: list[CrossfadeError | None] = []
+    found: list[SqlJournal | CrossfadeError] = []
 
     def look() -> None:
         try:
             open_journal(home, wait_s=_LOOK_S).state(migration)
-            found.append(None)
+            found.append(open_journal(home))
         except CrossfadeError as error:
             found.append(error)
 
