@@ -170,17 +170,25 @@ def test_skip_after_a_restart_of_the_target_goes_back_to_the_first_step_instead(
 
 
 def test_skip_to_a_share_that_wants_approval_asks_for_it_so_that_it_can_be_given(ready: Ready) -> None:
-    desk, given, clock = ready
+    desk, given, _ = ready
     asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
     tick(asking, MIGRATION)
     with pytest.raises(UserError, match="crossfade ramp approve"):
         orders.skip(asking, MIGRATION, **WHO)
-    clock.sleep(61)
-    assert "crossfade ramp approve" in tick(asking, MIGRATION).tell  # those who may approve hear of it all the same
     orders.approve(asking, MIGRATION, **WHO)
     given.each = good(requests=0)
     orders.skip(asking, MIGRATION, **WHO)
     assert in_force(desk) == 5000
+
+
+def test_those_who_may_approve_hear_of_it_also_when_a_skip_asked_first(ready: Ready) -> None:
+    desk, _, clock = ready
+    asking = dataclasses.replace(desk, plan=with_approval(desk, 5000))
+    tick(asking, MIGRATION)
+    with pytest.raises(UserError):
+        orders.skip(asking, MIGRATION, **WHO)
+    clock.sleep(61)
+    assert "crossfade ramp approve" in tick(asking, MIGRATION).tell
 
 
 def test_skip_does_not_leave_users_without_a_guard(ready: Ready) -> None:
