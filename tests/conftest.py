@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.scheduler.protocol import Scheduling
 
@@ -27,9 +28,9 @@ class OneLab(LoadFileScheduling):
         return "tests/flows" if file.startswith("tests/flows/") else file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> Scheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
     """`--dist loadfile` as this project means it."""
-    return OneLab(config) if config.option.dist == "loadfile" else None
+    return OneLab(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
