@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo 'make demo          a whole migration on this machine, real engines (first time: about 8 min and 6 GB, then about 4 min)'
 	@echo 'make demo-breach   the same, broken half way: shows the rollback'
-	@echo 'make test          everything that is checked (about 30 min; the first time 3 more)'
+	@echo 'make test          everything that is checked (about 22 min; the first time 3 more)'
 	@echo 'make test-fast     the checks that need no engines (about 1 min)'
 	@echo 'make chaos         kills every process at the boundaries of a tick; writes docs/chaos.md (about 15 min)'
 	@echo 'make lint          style, types and the direction of imports'
@@ -65,7 +65,7 @@ demo-breach: setup
 	@$(BIN)/crossfade demo --breach
 
 test: environments lint
-	@echo "test: running everything (about 30 minutes on 2 cores)"
+	@echo "test: running everything (about 22 minutes on 2 cores)"
 	@$(BIN)/pytest -m "not slow" $(AT_ONCE) || $(ONCE_MORE)
 	@$(BIN)/pytest -m slow $(ENGINES_AT_ONCE) || $(ONCE_MORE)
 

@@ -10,10 +10,12 @@ from crossfade.home import Home
 from crossfade.plan.units import format_share
 from crossfade.ramp.reconcile import reconcile
 from crossfade.rollout.names import route_name
-from crossfade.rollout.phases import AT_SOURCE
+from crossfade.rollout.phases import AT_SOURCE, Phase
+from crossfade.rollout.state import Attempt
 from crossfade.store import open_journal
 from crossfade.wiring import open_bench
 from tasks.artifacts import publish
+from tasks.notify import ask_a_person
 from tasks.quiet import quiet_task
 
 
@@ -39,12 +41,16 @@ def _with_users(router: EnvoyRouter) -> frozenset[str]:
 
 @quiet_task("reconcile {migration}", retry_delay_s=5)
 def reconcile_one(migration: str) -> None:
-    """The lower of journal and router holds; the artifact says which phase and share that is."""
+    """The lower of journal and router holds; the artifact says which phase and share that is. People are told of a rollback found here."""
+    desk = open_bench(migration).desk
+    before = desk.journal.state(migration)
     try:
-        state = reconcile(open_bench(migration).desk, migration)
+        state = reconcile(desk, migration)
     except StaleWriter as busy:
         get_run_logger().info("%s", busy)  # a tick is moving it this very moment, and reconciles by itself
         return
     line = f"{state.phase}, {format_share(state.share_bp)} on the target: {state.because}"
     publish(migration, "status", f"# {migration}\n\n{line}\n", line)
     get_run_logger().info("%s: %s", migration, line)
+    if state.phase is Phase.ROLLED_BACK and state != before:
+        ask_a_person(Attempt(state.name, state.attempt), f"rolled back: {state.because}")

@@ -233,7 +233,12 @@ def test_a_router_killed_while_the_one_before_it_drains_is_started_again_beside_
     stream = Stream(rig)
     driver = multiprocessing.get_context("fork").Process(target=process.hand_over, args=(rig.stack, rig.home))
     driver.start()
-    eventually(lambda: bool(crew.draining(rig.home)))
+
+    def recorded_is_the_new_one() -> bool:  # else the one that has the stream would be killed here
+        old, recorded = {one.pid for one in crew.draining(rig.home)}, processes.find(process.NAME, rig.home.processes)
+        return bool(old) and recorded is not None and recorded.pid not in old
+
+    eventually(recorded_is_the_new_one)
     os.kill(driver.pid, signal.SIGKILL)
     driver.join()
     rig.program = processes.find(process.NAME, rig.home.processes)

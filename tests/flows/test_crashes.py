@@ -149,8 +149,10 @@ def test_one_sweep_ticks_what_is_due_stops_what_has_ended_asks_a_person_and_tell
     assert "a breach" in artifacts("sick-lab-latest-report")
 
 
-def test_one_migration_that_cannot_be_reconciled_is_told_of_after_all_others_were(stand: Stand) -> None:
+def test_one_migration_that_cannot_be_reconciled_is_told_of_after_all_others_were(stand: Stand, told: Callable[[], list[str]]) -> None:
     low, odd = stand.rehearsed("low"), "odd/model"
+    stand.rehearsed("found", more="notify: [custom-webhook/crossfade-test]\n")
+    stand.router.trip("found.lab-latest", why="a breach nobody heard of", by="guard", at_s=time.time())
     table = stand.router.table()
     stand.router.apply(table.route("low.lab-latest").model_copy(update={"share_bp": 1000}), expect=table.generation)
     now_s = time.time()
@@ -158,6 +160,7 @@ def test_one_migration_that_cannot_be_reconciled_is_told_of_after_all_others_wer
     try:
         run = stand.ended(stand.prefect.start("reconcile/reconcile", {}))
         assert (run.state, "odd/model: plan of odd/model" in run.message) == ("FAILED", True), run.message
+        assert any("found/lab-latest" in one and "a breach nobody heard of" in one for one in told())
         assert stand.in_force(low) == 0
     finally:
         gone = begun.model_copy(update={"phase": Phase.ROLLED_BACK})
