@@ -48,7 +48,7 @@ class Users:
     _CONNECTIONS, _FIRST, _PAUSE_S = 8, 40, 1.2
 
     def __init__(self, address: str, models: Sequence[str]) -> None:
-        self.asked, self.failed, self.models = 0, list[str](), len(models)
+        self.asked, self.failed = 0, list[str]()
         self.cut = list[str]()  # after their first byte: whoever has begun to answer must finish
         self._address, self._stopping = address, asyncio.Event()
         self._loop = Loop()

@@ -48,7 +48,7 @@ class House:
 
 
 HOUSES = (
-    House(("envoy", "tick", "guard", "prometheus"), EVERY_BOUNDARY, bare),
+    House(("tick", "guard", "prometheus", "envoy"), EVERY_BOUNDARY, bare),  # users learn of a dead router later: nobody comes after it
     House(("prefect server", "worker"), chaos_prefect.BOUNDARIES, chaos_prefect.with_prefect),
     House(("vllm",), chaos_vllm.BOUNDARIES, chaos_vllm.WithVllm),
 )
