@@ -17,6 +17,7 @@ from crossfade.plan.load import parse_plan
 from crossfade.ports import Applied, NotReady, Ready, Unwatched, Watching
 from crossfade.processes import Program
 from crossfade.ramp.logbook import Desk
+from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.routes import ModelRoute
 from crossfade.rollout.state import MigrationState
@@ -162,3 +163,17 @@ def rehearsed(home: Home) -> tuple[Desk, Given, HandClock]:
     for phase in ("assessed", "observing", "downloaded", "quantized", "serving", "proven", "rehearsed"):
         state = desk.enter(state, Phase(phase), "test")
     return desk, given, clock
+
+
+def in_force(desk: Desk) -> int:
+    """The share in Envoy's own dump; it must agree with the route file."""
+    share_bp = desk.router.observed().route(ROUTE).share_bp
+    assert desk.router.table().route(ROUTE).share_bp == share_bp
+    return share_bp
+
+
+def at_half(desk: Desk, given: Given, clock: HandClock) -> None:
+    given.each = good()
+    tick(desk, MIGRATION)
+    clock.sleep(61)
+    assert tick(desk, MIGRATION).state.share_bp == 5000

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ramp_desk import MIGRATION, PLAN, Given, HandClock, good, rehearsed, start_envoy
+from ramp_desk import MIGRATION, PLAN, Given, HandClock, good
 
-from crossfade import processes
 from crossfade.plan.load import parse_plan
 from crossfade.ramp.logbook import Desk
 from crossfade.ramp.tick import tick
-
-
-@pytest.fixture
-def ready(tmp_path: Path) -> Iterator[tuple[Desk, Given, HandClock]]:
-    home, envoy = start_envoy(tmp_path)
-    try:
-        yield rehearsed(home)
-    finally:
-        processes.stop(envoy, deadline_s=5)
 
 
 @pytest.mark.parametrize(

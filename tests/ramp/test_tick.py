@@ -3,11 +3,24 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ramp_desk import MIGRATION, PLAN, ROUTE, Given, HandClock, Overtaken, Post, Source, failing, good, rehearsed, start_envoy
+from ramp_desk import (
+    MIGRATION,
+    PLAN,
+    ROUTE,
+    Given,
+    HandClock,
+    Post,
+    Source,
+    at_half,
+    failing,
+    good,
+    in_force,
+    rehearsed,
+    start_envoy,
+)
 
 from crossfade import processes
 from crossfade.envoy import process as envoy_process
@@ -17,32 +30,15 @@ from crossfade.home import Home
 from crossfade.judge.evidence import Blind
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
-from crossfade.ports import Entry, NotReady, Unwatched
-from crossfade.ramp.gatekeeper import rule, rule_from
-from crossfade.ramp.logbook import Because, Desk, Ruling, ShareMove
+from crossfade.ports import NotReady, Unwatched
+from crossfade.ramp.gatekeeper import rule
+from crossfade.ramp.logbook import Because, Desk, ShareMove
 from crossfade.ramp.reconcile import reconcile
 from crossfade.ramp.rejudge import rejudge
 from crossfade.ramp.rollback import roll_back
-from crossfade.ramp.rulebook import OPENING, Opening, opened, reopened
 from crossfade.ramp.tick import tick
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import MigrationState
-
-
-@pytest.fixture
-def ready(tmp_path: Path) -> Iterator[tuple[Desk, Given, HandClock]]:
-    home, envoy = start_envoy(tmp_path)
-    try:
-        yield rehearsed(home)
-    finally:
-        processes.stop(envoy, deadline_s=5)
-
-
-def in_force(desk: Desk) -> int:
-    """The share in Envoy's own dump; it must agree with the route file."""
-    share_bp = desk.router.observed().route(ROUTE).share_bp
-    assert desk.router.table().route(ROUTE).share_bp == share_bp
-    return share_bp
 
 
 def test_good_evidence_goes_over_step_by_step_and_finishes_after_the_soak(ready: tuple[Desk, Given, HandClock]) -> None:
@@ -202,35 +198,6 @@ def test_rolling_back_twice_is_the_same_as_once(ready: tuple[Desk, Given, HandCl
     assert in_force(desk) == 0
 
 
-def test_every_decision_in_the_journal_can_be_judged_again(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    given.each = good()
-    for _ in range(4):
-        tick(desk, MIGRATION)
-        clock.sleep(40)
-    given.each = failing()
-    tick(desk, MIGRATION)
-    entries = desk.journal.entries(MIGRATION)
-    assert sum(entry.kind == "decision" for entry in entries) == 5
-    assert rejudge(entries) == []
-
-
-def test_a_ruling_that_was_tampered_with_is_found(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    given.each = failing(errors=3)
-    for _ in range(3):
-        tick(desk, MIGRATION)
-        clock.sleep(40)
-    entries = list(desk.journal.entries(MIGRATION))
-    at = max(number for number, entry in enumerate(entries) if entry.kind == "decision")
-    ruling = Ruling.model_validate_json(entries[at].body)
-    said = Decision.HOLD if ruling.verdict.decision is Decision.PROMOTE else Decision.PROMOTE
-    other = ruling.verdict.model_copy(update={"decision": said})
-    entries[at] = dataclasses.replace(entries[at], body=ruling.model_copy(update={"verdict": other}).model_dump_json())
-    (difference,) = rejudge(entries)
-    assert difference.entry == entries[at].id
-
-
 def test_a_tick_killed_between_ruling_and_acting_is_repeated_with_the_same_verdict(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, clock = ready
     tick(desk, MIGRATION)
@@ -267,131 +234,12 @@ def test_a_step_down_whose_author_died_is_finished_and_no_rollback(ready: tuple[
     assert (settled.phase, settled.share_bp, in_force(desk)) == (Phase.RAMPING, 1000, 1000)
 
 
-def test_a_target_that_was_started_anew_begins_again_at_the_first_step_with_half_the_budget(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    at_half(desk, given, clock)
-    given.readings["target_started"] = 2000.0
-    clock.sleep(20)
-    ticked = tick(desk, MIGRATION)
-    assert (ticked.did, ticked.state.step, in_force(desk)) == ("back", 0, 1000)
-    memory = JudgeState.model_validate_json(desk.journal.recall(MIGRATION, "judge"))
-    assert (memory.key, memory.budget) == ("1@2000", 0.025)
-    clock.sleep(61)
-    assert tick(desk, MIGRATION).did == "moved"
-    assert rejudge(desk.journal.entries(MIGRATION)) == []
-
-
-def started_anew(desk: Desk, given: Given, clock: HandClock) -> None:
-    """A restart at 50 % whose tick was killed before it moved anybody."""
-    at_half(desk, given, clock)
-    given.readings["target_started"] = 2000.0
-    clock.sleep(61)
-    before = opened(desk, reconcile(desk, MIGRATION), counts=True)
-    reopened(desk, before, rule_from(before, desk, "cutover").state)  # and nothing after it
-    assert in_force(desk) == 5000
-
-
-def test_a_tick_killed_between_seeing_a_restart_and_stepping_down_leaves_that_to_the_next_one(
-    ready: tuple[Desk, Given, HandClock],
-) -> None:
-    desk, given, clock = ready
-    started_anew(desk, given, clock)
-    clock.sleep(61)
-    ticked = tick(desk, MIGRATION)
-    assert (ticked.did, ticked.state.step, in_force(desk)) == ("back", 0, 1000)
-    clock.sleep(20)
-    assert tick(desk, MIGRATION).did == "held"  # it went back once
-    assert rejudge(desk.journal.entries(MIGRATION)) == []
-
-
-def test_a_restart_is_not_forgotten_when_another_migration_moves_the_table_first(
-    ready: tuple[Desk, Given, HandClock], tmp_path: Path
-) -> None:
-    desk, given, clock = ready
-    at_half(desk, given, clock)
-    given.readings["target_started"] = 2000.0
-    clock.sleep(61)
-    with pytest.raises(StaleWriter):
-        tick(dataclasses.replace(desk, router=Overtaken(Home(tmp_path).router, times=1)), MIGRATION)
-    clock.sleep(61)
-    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("back", 1000)
-
-
-def test_of_two_that_see_a_restart_only_one_begins_the_memory_anew(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    at_half(desk, given, clock)
-    given.readings["target_started"] = 2000.0
-    clock.sleep(20)
-    before = opened(desk, reconcile(desk, MIGRATION), counts=True)
-    reopened(desk, before, before.state)
-    with pytest.raises(StaleWriter):
-        reopened(desk, before, before.state)
-
-
-def test_the_errors_of_the_process_that_died_count_before_the_ramp_begins_anew(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    at_half(desk, given, clock)
-    given.readings["target_started"] = 2000.0
-    given.each = failing()
-    clock.sleep(60)
-    assert (tick(desk, MIGRATION).did, in_force(desk)) == ("rolled_back", 0)
-    assert rejudge(desk.journal.entries(MIGRATION)) == []
-
-
-def test_a_target_that_does_not_stay_up_is_told_of_and_paused_at_its_third_restart(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    given.each = good()
-    tick(desk, MIGRATION)
-    told = []
-    for restart in range(1, 5):
-        clock.sleep(61)
-        given.readings["target_started"] = 1000.0 * restart
-        ticked = tick(desk, MIGRATION)
-        told.append(ticked.tell)
-        assert (ticked.did, in_force(desk)) == ("back", 1000)
-    assert ["restart 1" in told[0], "restart 2" in told[1], "restart 3" in told[2], told[3]] == [True, True, True, ""]
-    assert f"paused: see the target's log, then crossfade ramp resume {MIGRATION}" in told[2]
-    assert "paused" not in told[1]
-    clock.sleep(61)
-    ticked = tick(desk, MIGRATION)  # it stayed up meanwhile, but that is for a person to say
-    assert ("paused by the target's restarts" in ticked.reason, ticked.tell, in_force(desk)) == (True, "", 1000)
-    assert rejudge(desk.journal.entries(MIGRATION)) == []
-
-
-def test_a_target_started_a_thousand_times_can_still_be_judged(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    at_half(desk, given, clock)
-    often = Opening.model_validate_json(desk.journal.recall(MIGRATION, OPENING)).model_copy(update={"halvings": 1100})
-    kept = {OPENING: often.model_dump_json()}
-    desk.journal.record(Entry(MIGRATION, 1, clock.now_s(), "note", "an older version counted on", "{}"), kept)
-    given.readings["target_started"] = 2000.0
-    clock.sleep(61)
-    assert tick(desk, MIGRATION).did == "back"
-    assert JudgeState.model_validate_json(desk.journal.recall(MIGRATION, "judge")).budget == 0.05 / 2**20
-
-
-def test_not_knowing_when_the_target_started_is_no_restart(ready: tuple[Desk, Given, HandClock]) -> None:
-    desk, given, clock = ready
-    at_half(desk, given, clock)
-    del given.readings["target_started"]
-    clock.sleep(20)
-    assert tick(desk, MIGRATION).did == "held"
-    assert in_force(desk) == 5000
-
-
 def test_no_share_rises_while_the_source_could_not_take_everything_back(ready: tuple[Desk, Given, HandClock]) -> None:
     desk, given, _ = ready
     given.each = good()
     ticked = tick(dataclasses.replace(desk, standby=Source(NotReady("it did not keep lab:latest in memory"))), MIGRATION)
     assert (ticked.did, in_force(desk)) == ("held", 0)
     assert "did not keep" in ticked.reason
-
-
-def at_half(desk: Desk, given: Given, clock: HandClock) -> None:
-    given.each = good()
-    tick(desk, MIGRATION)
-    clock.sleep(61)
-    assert tick(desk, MIGRATION).state.share_bp == 5000
 
 
 def test_the_first_share_does_not_rise_blind_even_when_no_gate_guards_the_ramp(ready: tuple[Desk, Given, HandClock]) -> None:
