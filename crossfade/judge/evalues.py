@@ -36,6 +36,18 @@ def one_sample(bad: float, total: float, p0: float, p1: float) -> float:
     return bad * log(p1 / p0) + (total - bad) * log((1 - p1) / (1 - p0))
 
 
+def one_sample_each(bad: float, total: float, p0: float, alternatives: tuple[float, ...]) -> list[float]:
+    """`one_sample` for several rates against the same one."""
+    well = total - bad
+    return [bad * if_bad + well * if_well for if_bad, if_well in _gains(p0, alternatives)]
+
+
+@lru_cache(maxsize=1024)
+def _gains(p0: float, alternatives: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+    """What one bad and one good request are worth for each alternative."""
+    return tuple((log(p1 / p0), log((1 - p1) / (1 - p0))) for p1 in alternatives)
+
+
 def rate_ratio(bad: float, total: float, source_bad: float, source_total: float, r0: float, r1: float) -> float:  # noqa: PLR0917
     """A rate `r1` times the source's against one `r0` times. 0 unless both engines were asked."""
     if total <= 0 or source_total <= 0:
@@ -76,6 +88,15 @@ def log_add(left: float, right: float) -> float:
     return most + log(1.0 + exp(least - most))
 
 
+def restarted(before: Sequence[float], start: float, gains: Sequence[float]) -> tuple[float, ...]:
+    """`log_add(old, start) + gain` of each: processes that may also begin now, after this interval; written out, being asked so often."""
+    after = [
+        (old + log(1.0 + exp(start - old)) if old >= start else start + log(1.0 + exp(old - start))) + gain
+        for old, gain in zip(before, gains, strict=True)
+    ]
+    return tuple(after)
+
+
 def log_sum(values: Sequence[float]) -> float:
     """log of the sum of e^value."""
     most = max(values)
@@ -84,7 +105,14 @@ def log_sum(values: Sequence[float]) -> float:
 
 def log_mean(values: Sequence[float]) -> float:
     """log of the mean of e^value: a mixture of alternatives with equal weights."""
-    return log_sum(values) - log(len(values))
+    most = max(values)
+    return most + log(sum([exp(value - most) for value in values])) - log(len(values))
+
+
+@lru_cache(maxsize=256)
+def below(p0: float, times: tuple[float, ...]) -> tuple[float, ...]:
+    """Rates `times` p0."""
+    return tuple(p0 * one for one in times)
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp, log
 
 from crossfade.judge.evalues import log_add, log_mean
@@ -56,29 +57,29 @@ def gate_findings(yardstick: Yardstick, state: JudgeState, evidence: Evidence) -
 def _gate_finding(yardstick: Yardstick, state: JudgeState, evidence: Evidence, gate: str, tests: list[Test]) -> Finding:
     rules, compares = yardstick.rules, evidence.share_bp < FULL_BP
     judged = [test for test in tests if compares or isinstance(test, (ErrorLimit, SlowLimit))]
-    least = min((log_for(test, state) for test in judged), default=0.0)
+    in_favour = {test: log_for(test, state) for test in judged}
     most = max(log_against(test, state, compares=compares) for test in tests)
-    decision, reason = _ruling(rules.judge.beta, state, evidence, gate, judged)
+    decision, reason = _ruling(rules.judge.beta, state, evidence, gate, in_favour)
     if evidence.boundary not in rules.gates[gate].before and decision is Decision.HOLD:
         decision, reason = Decision.PROMOTE, f"not asked before {evidence.boundary}; what speaks against the target counts all the same"
     if not compares and len(judged) < len(tests) and decision is not Decision.ROLL_BACK:
         reason += "; at 100% there is no source to compare with" if judged else ""
     shown = _shown(gate, tests[0], state)
+    least = min(in_favour.values(), default=0.0)
     return Finding(gate=gate, decision=decision, reason=reason, evidence_for=_exp(least), evidence_against=_exp(most), **shown)
 
 
-def _ruling(beta: float, state: JudgeState, evidence: Evidence, gate: str, judged: list[Test]) -> tuple[Decision, str]:
+def _ruling(beta: float, state: JudgeState, evidence: Evidence, gate: str, in_favour: Mapping[Test, float]) -> tuple[Decision, str]:
     if state.condemned and state.condemned.rsplit("/", 1)[0] == gate:
         return Decision.ROLL_BACK, condemnation(state)
-    if not judged:
+    if not in_favour:
         return Decision.PROMOTE, "at 100% there is no source to compare with, and the gate has no limit of its own"
     if evidence.boundary == "soak":
         return Decision.PROMOTE, "nothing condemns the target"
-    lacking = [test for test in judged if log_for(test, state) < -log(beta)]
-    if not lacking:
-        return Decision.PROMOTE, "within " + " and ".join(_limit(test, evidence.next_share_bp) for test in judged)
-    least = min(lacking, key=lambda test: log_for(test, state))
-    missing = f"evidence {_exp(log_for(least, state)):.3g} of {1 / beta:.3g}"
+    least = min(in_favour, key=lambda test: in_favour[test])
+    if in_favour[least] >= -log(beta):
+        return Decision.PROMOTE, "within " + " and ".join(_limit(test, evidence.next_share_bp) for test in in_favour)
+    missing = f"evidence {_exp(in_favour[least]):.3g} of {1 / beta:.3g}"
     return Decision.HOLD, f"not yet proven to be within {_limit(least, evidence.next_share_bp)}: {missing}"
 
 

@@ -18,11 +18,14 @@ from crossfade.judge.evalues import (
     PLAINLY,
     UP,
     above,
+    below,
     log_add,
     log_mean,
     log_sum,
     one_sample,
+    one_sample_each,
     rate_ratio,
+    restarted,
     two_sample_each,
 )
 from crossfade.judge.evidence import Counts, Evidence, Interval, thinned
@@ -56,6 +59,7 @@ class _Book:
 
     judge: JudgePlan
     shares: dict[str, float]
+    least_share: float
     budget: float
     length_s: float
     step_prior: float
@@ -70,14 +74,12 @@ class _Book:
         An interval stretched over a gap is worth one regular interval: nobody knows when in it the requests came.
         """
         if capped and self.judge.blip > 0:
-            share = self.shares.get(name) or min(self.shares.values())
+            share = self.shares.get(name, self.least_share)
             needed = math.log(len(logs) / (self.budget * share * self.step_prior))
             most = needed * min(self.length_s, self.judge.interval) / self.judge.blip
-            logs = [one if one < most else most for one in logs]
-        start = self.log_started
-        before = self.rollback.get(name, (NEVER,) * len(logs))
-        after = tuple([log_add(old, start) + new for old, new in zip(before, logs, strict=True)])
-        self.rollback[name] = after
+            if max(logs) > most:
+                logs = [one if one < most else most for one in logs]
+        self.rollback[name] = restarted(self.rollback.get(name, (NEVER,) * len(logs)), self.log_started, logs)
         return self.value(name)
 
     def value(self, name: str) -> float:
@@ -115,6 +117,8 @@ def _small(interval: Interval) -> Interval:
 
 
 def _thin(counts: Counts) -> Counts:
+    if not counts.ttft and not counts.duration:
+        return counts
     return counts.model_copy(update={"ttft": thinned(counts.ttft), "duration": thinned(counts.duration)})
 
 
@@ -124,7 +128,9 @@ def _enter(yardstick: Yardstick, state: JudgeState, evidence: Evidence, interval
     seen = ours.requests > 0
     started = min(_start(yardstick.rules, state, length_s), state.left) if seen else 0.0
     prior, left = max(_step_prior(yardstick.rules), _LEAST_PRIOR), state.left - started
-    book = _Book(judge, shares, state.budget, length_s, prior, _log(started), _log(left), dict(state.rollback), dict(state.promote))
+    spent, unspent = _log(started), _log(left)
+    books = dict(state.rollback), dict(state.promote)
+    book = _Book(judge, shares, min(shares.values()), state.budget, length_s, prior, spent, unspent, *books)
     where = _Where(evidence.next_share_bp / FULL_BP, compares=evidence.share_bp < FULL_BP, proves=state.since_step_s >= judge.settle)
     shadow = interval.shadow if evidence.boundary == "step" else Counts()
     logs = {"hard": book.against("hard", _hard(judge, ours), capped=False)}
@@ -141,8 +147,8 @@ def _enter(yardstick: Yardstick, state: JudgeState, evidence: Evidence, interval
             logs[name_of(test)] = _latency(book, test, where, found.divided(clustering))
     silence, silence_left = _silence(yardstick, state, evidence, interval)
     logs["silence"] = log_add(silence, _log(silence_left))
-    e_log = log_sum([logs[name] + math.log(share) for name, share in shares.items()])
-    strongest = max(shares, key=lambda name: logs[name] + math.log(shares[name]))
+    weighted = {name: logs[name] + math.log(share) for name, share in shares.items()}
+    e_log, strongest = log_sum([*weighted.values()]), max(weighted, key=lambda name: weighted[name])
     condemned = state.condemned or (strongest if e_log >= -math.log(state.budget) else "")
     return state.model_copy(
         update={
@@ -221,11 +227,11 @@ def _latency(book: _Book, test: SlowLimit | SlowRatio, where: _Where, found: Slo
             kept_bad, kept_total = found.kept_bad, found.kept_total
             book.in_favour(name, two_sample_each(kept_bad, kept_total, found.source_bad, found.source_total, found.source_rate, DOWN))
         return book.against(name, worse)
-    log_e = book.against(name, [one_sample(found.bad, found.total, test.tail, p) for p in above(test.tail, UP, _HIGHEST_SLOW)])
+    log_e = book.against(name, one_sample_each(found.bad, found.total, test.tail, above(test.tail, UP, _HIGHEST_SLOW)))
     blamed = book.against(f"{name}/worse", worse)
     if where.proves:
         staged = min(0.5, test.tail / where.next_share)
-        book.in_favour(name, [one_sample(found.kept_bad, found.kept_total, staged, staged * g) for g in DOWN])
+        book.in_favour(name, one_sample_each(found.kept_bad, found.kept_total, staged, below(staged, DOWN)))
     return min(log_e, blamed) if where.compares else log_e
 
 
@@ -237,17 +243,17 @@ def _errors(book: _Book, test: ErrorLimit | ErrorRatio, where: _Where, pair: Pai
     more = clustering(pair.shadow.requests)
     for_bad, for_total = bad + pair.shadow.errors / more, total + pair.shadow.requests / more
     if isinstance(test, ErrorLimit):
-        log_e = book.against(name, [one_sample(bad, total, test.limit, p) for p in above(test.limit, UP, _HIGHEST_ERRORS)])
+        log_e = book.against(name, one_sample_each(bad, total, test.limit, above(test.limit, UP, _HIGHEST_ERRORS)))
         worse = book.against(f"{name}/worse", [rate_ratio(bad, total, source_bad, source_total, 1.0, g) for g in UP])
         if where.proves:
             staged = min(0.5, test.limit / where.next_share)
-            book.in_favour(name, [one_sample(for_bad, for_total, staged, staged * g) for g in DOWN])
+            book.in_favour(name, one_sample_each(for_bad, for_total, staged, below(staged, DOWN)))
         return min(log_e, worse) if where.compares else log_e
     over_floor = above(test.floor, OVER_FLOOR, _HIGHEST_ERRORS)
-    floor = book.against(f"{name}/floor", [one_sample(bad, total, test.floor, p) for p in over_floor])
+    floor = book.against(f"{name}/floor", one_sample_each(bad, total, test.floor, over_floor))
     up = [rate_ratio(bad, total, source_bad, source_total, test.tolerate, test.tolerate * g) for g in UP]
     if where.proves:
         staged, ratio = min(0.5, test.floor / where.next_share), 1 + (test.reject - 1) / where.next_share
-        book.in_favour(f"{name}/floor", [one_sample(for_bad, for_total, staged, staged * g) for g in DOWN])
+        book.in_favour(f"{name}/floor", one_sample_each(for_bad, for_total, staged, below(staged, DOWN)))
         book.in_favour(name, [rate_ratio(for_bad, for_total, source_bad, source_total, ratio, ratio * g) for g in DOWN])
     return min(book.against(name, up), floor)

@@ -7,7 +7,7 @@ a rollback counts only those that are surely over it, a promotion counts all tha
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,9 @@ class Slower(NamedTuple):
         return self.total, self.at_least
 
 
+_NOTHING = Slower(0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Quantile:
     """A quantile in milliseconds: within `low`..`high`, which are bucket bounds, and estimated by interpolation."""
@@ -43,11 +46,15 @@ def total(histogram: Histogram) -> int:
 
 def slower_than(histogram: Histogram, limit_ms: float) -> Slower:
     """Requests over `limit_ms`; `at_least` equals `at_most` when the limit is one of the bounds."""
-    seen = total(histogram)
+    if not histogram:
+        return _NOTHING
+    seen, below = histogram[-1][1], 0
     after = bisect_right(histogram, (limit_ms, math.inf))
-    upper = bisect_left(histogram, (limit_ms, -1))
-    below = histogram[after - 1][1] if after else 0
-    within = histogram[upper][1] if upper < len(histogram) else seen
+    if after:
+        bound_ms, below = histogram[after - 1]
+        if bound_ms == limit_ms:
+            return Slower(seen, seen - below, seen - below)
+    within = histogram[after][1] if after < len(histogram) else seen
     return Slower(seen, seen - within, seen - below)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from itertools import accumulate
-from math import exp, inf, isinf
+from math import exp, inf, isinf, isnan, nan
 from typing import NamedTuple
 
 from crossfade.judge.evidence import Counts, Histogram
@@ -18,6 +18,9 @@ from crossfade.judge.tests_of import Measure, SlowLimit, SlowRatio
 
 Remembered = tuple[tuple[float, float], ...]
 """Decayed cumulative counts by upper bound in milliseconds."""
+
+_NO_MORE = (nan, 0)
+"""After the last bound; equal to none."""
 
 _CLIP = (1e-3, 0.999)
 _SAME = 1e-9
@@ -104,14 +107,30 @@ def percentile_bound(known: Remembered, q: float) -> float:
 
 def decayed(known: Remembered, new: Histogram, lifetimes: float) -> Remembered:
     """What is remembered after an interval of so many lifetimes of the memory."""
-    factor, counts = exp(-lifetimes), [count for _, count in known]
+    factor, found = exp(-lifetimes), list[tuple[float, float]]()
+    following, so_far, before, new_before = iter(new), 0.0, 0.0, 0.0
+    next_bound, next_count = next(following, _NO_MORE)
+    for bound, count in known:
+        inside = factor * (count - before)
+        before = count
+        if bound == next_bound:
+            inside += next_count - new_before
+            new_before = next_count
+            next_bound, next_count = next(following, _NO_MORE)
+        so_far += inside
+        found.append((bound, so_far))
+    return tuple(found) if isnan(next_bound) else _decayed_anyhow(known, new, factor)
+
+
+def _decayed_anyhow(known: Remembered, new: Histogram, factor: float) -> Remembered:
+    """The same where `new` has bounds that were not known; slower, and seldom so after the first intervals."""
+    counts = [count for _, count in known]
     inside = {bound: factor * (count - before) for (bound, count), before in zip(known, [0.0, *counts], strict=False)}
     before = 0.0
     for bound, count in new:
         inside[bound] = inside.get(bound, 0.0) + (count - before)
         before = count
-    if len(inside) > len(known):  # else every bound was known, and they are in order
-        inside = dict(sorted(inside.items()))
+    inside = dict(sorted(inside.items()))
     return tuple(zip(inside, accumulate(inside.values()), strict=True))
 
 
