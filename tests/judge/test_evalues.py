@@ -8,7 +8,7 @@ from math import comb, exp
 
 import pytest
 
-from crossfade.judge.evalues import DOWN, UP, log_mean, one_sample, rate_ratio, two_sample
+from crossfade.judge.evalues import DOWN, UP, log_add, log_mean, one_sample, one_sample_each, rate_ratio, restarted, two_sample
 
 
 def test_the_published_figures() -> None:
@@ -16,6 +16,13 @@ def test_the_published_figures() -> None:
     assert rate_ratio(4, 100, 2, 300, 1.25, 2.0) == pytest.approx(0.904901, abs=5e-7)
     assert two_sample(12, 100, 30, 500, 0.05, 2.5) == pytest.approx(1.906065, abs=5e-7)
     assert two_sample(1, 100, 30, 500, 0.05, 0.4) == pytest.approx(2.399411, abs=5e-7)
+
+
+def test_several_at_once_are_as_each_alone() -> None:
+    rates = (0.02, 0.05, 0.9)
+    assert one_sample_each(3.5, 100, 0.01, rates) == [one_sample(3.5, 100, 0.01, rate) for rate in rates]
+    before, gains = (-7.0, -1e9, 3.0), (0.5, -2.0, 0.0)
+    assert restarted(before, -2.0, gains) == tuple(log_add(old, -2.0) + gain for old, gain in zip(before, gains, strict=True))
 
 
 def binomial(n: int, p: float) -> list[float]:

@@ -14,6 +14,7 @@ from crossfade.judge.evidence import Counts, Histogram, Interval, sum_of, thinne
 from crossfade.judge.findings import log_against, log_for
 from crossfade.judge.gate import Rules, judge
 from crossfade.judge.histogram import quantile, slower_than
+from crossfade.judge.latencies import decayed
 from crossfade.judge.rules import Yardstick
 from crossfade.judge.state import JudgeState
 from crossfade.judge.verdict import Decision
@@ -180,3 +181,20 @@ def test_the_memory_stays_small_whatever_the_history() -> None:
     seen = tuple(Interval(start_s=15.0 * at, end_s=15.0 * at + 15, source=same, target=same) for at in range(400))
     state = judge(rules(chosen, RAMP), new(), evidence(seen)).state
     assert len(state.model_dump_json()) < 65_536
+
+
+@given(times, times, st.sampled_from([0.0, 0.05, 1.0]))
+def test_the_memory_is_the_same_whichever_bounds_were_left_out(before: list[int], after: list[int], lifetimes: float) -> None:
+    """Every bound of the new ones known already, some of them, and none."""
+    old, new = histogram(before), histogram(after)
+    for known, left in ((old, 1.0), (thinned(old), 1.0), ((), 0.0)):
+        for entered in (new, thinned(new)):
+            found = decayed(known, entered, lifetimes)
+            for bound_ms, count in old:
+                expected = left * math.exp(-lifetimes) * count + within(new, bound_ms)
+                assert within(found, bound_ms) == pytest.approx(expected)
+
+
+def within(cumulative: tuple[tuple[float, float], ...], bound_ms: float) -> float:
+    """Its count at a bound that may have been left out."""
+    return max((count for bound, count in cumulative if bound <= bound_ms), default=0.0)
