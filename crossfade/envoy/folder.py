@@ -20,9 +20,8 @@ import errno
 import fcntl
 import os
 import secrets
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,9 +29,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from crossfade.envoy.ballast import Ballast
 from crossfade.envoy.boot import Boot
+from crossfade.envoy.durable import draft, replace, sync_folder
 from crossfade.envoy.routefile import Unreadable, parse, render
-from crossfade.errors import PermanentError, UserError
+from crossfade.errors import UserError
 from crossfade.rollout.routes import Latch, RouteTable
 
 KEPT_GENERATIONS = 50
@@ -41,15 +42,6 @@ _DRAFT = ".table-"
 
 _POLL_S = 0.002
 _ABANDONED_S = 60
-
-BALLAST_BYTES = 256 * 1024
-"""The least room kept for a trip. A latch is tiny; a large table, which is written twice, has three times its size."""
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class _DiskFull(PermanentError):
-    """A file of the route folder could not be written for want of room; the one there before is untouched."""
 
 
 class Overtaken(Exception):
@@ -102,7 +94,7 @@ class RouteFolder:
             raise UserError(
                 f"the route folder {self.path} cannot be written: {error.strerror}. Give this user the right, or choose another."
             ) from None
-        self._keep_ballast()
+        self._ballast.keep(beside=self.route_file)
 
     @contextmanager
     def locked(self, *, deadline_s: float) -> Iterator[bool]:
@@ -162,14 +154,14 @@ class RouteFolder:
             if rises:
                 self._put(file, table, text)
             else:
-                self._even_when_full(partial(self._put, file, table, text))
+                self._ballast.even_when_full(partial(self._put, file, table, text))
         for old in self._generation_files()[KEPT_GENERATIONS:]:
             old.unlink(missing_ok=True)
 
     def withdraw(self, table: RouteTable, instead: RouteTable) -> None:
         """Undo `store` of a table that never came into force; nothing is to be undone when a trip did so."""
         with suppress(Overtaken):
-            self._even_when_full(partial(self._put, self.route_file, instead, render(instead)))
+            self._ballast.even_when_full(partial(self._put, self.route_file, instead, render(instead)))
             self._generation(table.generation).unlink(missing_ok=True)
 
     def discard_drafts(self) -> None:
@@ -178,8 +170,8 @@ class RouteFolder:
         For a trip that did not get the lock, after its latch: a writer that begins later finds the latch before it renames, and
         one that has looked already has no draft left to rename.
         """
-        for draft in self.path.glob(f"{_DRAFT}*.tmp"):
-            draft.unlink(missing_ok=True)
+        for found in self.path.glob(f"{_DRAFT}*.tmp"):
+            found.unlink(missing_ok=True)
 
     def mark(self) -> object:
         """Differs after any change of route file or latches; far cheaper to compare than the table is to read."""
@@ -205,17 +197,17 @@ class RouteFolder:
             return
 
         def mark() -> None:
-            with self._draft(".", file, latch.model_dump_json()) as draft, suppress(FileExistsError):
-                os.link(draft, file)  # unlike a rename it never replaces
-                draft.unlink()
+            with draft(".", file, latch.model_dump_json(), folder=self.path) as written, suppress(FileExistsError):
+                os.link(written, file)  # unlike a rename it never replaces
+                written.unlink()
 
-        self._even_when_full(mark)
-        _sync_folder(self._latches)
+        self._ballast.even_when_full(mark)
+        sync_folder(self._latches)
 
     def unlatch(self, name: str) -> None:
         """Remove the mark; nothing happens when there is none."""
         (self._latches / f"{name}.json").unlink(missing_ok=True)
-        _sync_folder(self._latches)
+        sync_folder(self._latches)
 
     def switch(self, boot: Boot) -> None:
         """Let this process be the one that is asked and verified from now on."""
@@ -238,57 +230,21 @@ class RouteFolder:
 
     def write(self, file: Path, text: str) -> None:
         """Replace a file whole and durably, mode 0600; raises PermanentError when the disk does not take it."""
-        with self._draft(".", file, text) as draft:
-            draft.replace(file)
+        replace(file, text)
 
     def _put(self, file: Path, table: RouteTable, text: str) -> None:
         """Write a table, unless a trip was quicker; raises Overtaken."""
-        with self._draft(_DRAFT, file, text) as draft:
+        with draft(_DRAFT, file, text, folder=self.path) as written:
             if self.fenced(table) != table:
                 raise Overtaken
             try:
-                draft.replace(file)
+                written.replace(file)
             except FileNotFoundError:
                 raise Overtaken from None
 
-    @contextmanager
-    def _draft(self, prefix: str, file: Path, text: str) -> Iterator[Path]:
-        """The text on disk under another name, to be renamed to `file`."""
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=self.path)
-            try:
-                with os.fdopen(handle, "w") as opened:
-                    opened.write(text)
-                    opened.flush()
-                    os.fsync(opened.fileno())
-                yield Path(temporary)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-            _sync_folder(file.parent)
-        except OSError as error:
-            kind = _DiskFull if error.errno in _NO_ROOM else PermanentError
-            raise kind(f"cannot write {file}: {error.strerror}; the file there before is untouched") from None
-
-    def _even_when_full(self, deed: Callable[[], None]) -> None:
-        """Do what takes requests off a target; where the disk has no room left, with the ballast's."""
-        try:
-            deed()
-        except _DiskFull:
-            self._ballast.unlink(missing_ok=True)
-            deed()
-
-    def _keep_ballast(self) -> None:
-        """Fill the ballast, where it is missing or too small for the table there is; on a full disk it stays as it is."""
-        with suppress(OSError, _DiskFull):
-            table_bytes = self.route_file.stat().st_size if self.route_file.exists() else 0
-            wanted = max(BALLAST_BYTES, 3 * table_bytes)
-            if not self._ballast.exists() or self._ballast.stat().st_size < wanted:
-                self.write(self._ballast, secrets.token_urlsafe(wanted))  # nothing that a filesystem could store smaller
-
     def sweep(self) -> None:
         """Remove what killed writers left half-written, and see that the ballast is there; only under the lock."""
-        self._keep_ballast()
+        self._ballast.keep(beside=self.route_file)
         for temporary in self.path.glob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if time.time() - temporary.lstat().st_mtime > _ABANDONED_S:  # a trip may write without the lock right now
@@ -304,8 +260,8 @@ class RouteFolder:
         temporary.replace(link)
 
     @property
-    def _ballast(self) -> Path:
-        return self.path / "ballast"
+    def _ballast(self) -> Ballast:
+        return Ballast(self.path / "ballast")
 
     @property
     def _generations(self) -> Path:
@@ -333,11 +289,3 @@ def _lock(handle: int, deadline: float) -> bool:
             time.sleep(_POLL_S)
         else:
             return True
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
