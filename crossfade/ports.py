@@ -58,8 +58,8 @@ class Router(Protocol):
     def latches(self) -> Mapping[str, Latch]:
         """Latched route names and why."""
 
-    def refuse_elsewhere(self) -> None:
-        """Raise UserError where no table was ever written: a missing route is then no sign that it was taken away."""
+    def refuse_elsewhere(self, name: str) -> None:
+        """Raise UserError where no kept table ever had the route: that it is missing is then no sign that it was taken away."""
 
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         """Put one route in force and verify it.

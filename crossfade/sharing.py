@@ -88,9 +88,9 @@ class SharedRouter:
         """The table in Envoy's own dump, always asked for; raises Unreachable."""
         return self._router.observed()
 
-    def refuse_elsewhere(self) -> None:
+    def refuse_elsewhere(self, name: str) -> None:
         """As `EnvoyRouter.refuse_elsewhere`."""
-        self._router.refuse_elsewhere()
+        self._router.refuse_elsewhere(name)
 
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         """As `EnvoyRouter.apply`."""

@@ -121,9 +121,10 @@ class RouteFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise Unreadable(f"{self.route_file}: {error}") from None
 
-    def ever_used(self) -> bool:
-        """Whether a table was ever written here."""
-        return self.route_file.exists() or bool(self._generation_files())
+    def ever_had(self, name: str) -> bool:
+        """Whether a kept generation that can be read has a route of that name."""
+        tables = (table for table in self.generations() if isinstance(table, RouteTable))
+        return any(route.name == name for table in tables for route in table.routes)
 
     def generations(self) -> Iterator[RouteTable | Unreadable]:
         """Every kept generation, newest first, as far as it can be read."""

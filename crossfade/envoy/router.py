@@ -52,12 +52,12 @@ class EnvoyRouter:
         """Latched route names and why."""
         return self._folder.latches()
 
-    def refuse_elsewhere(self) -> None:
-        """Raise UserError where no table was ever written: a missing route is then no sign that it was taken away."""
-        if not self._folder.ever_used():
+    def refuse_elsewhere(self, name: str) -> None:
+        """Raise UserError where no kept table ever had the route: that it is missing is then no sign that it was taken away."""
+        if not self._folder.ever_had(name):
             raise UserError(
-                f"no router ever had routes in {self._folder.path}: this is not the router's host, or not its home. Nothing was changed. "
-                "Run this on the router's host, or set CROSSFADE_HOME to the home that its router has."
+                f"no router ever had a route {name} in {self._folder.path}: this is not the router's host, or not its home. Nothing "
+                "was changed. Run this on the router's host, or set CROSSFADE_HOME to the home that its router has."
             )
 
     def active_requests(self, engine: str) -> int:

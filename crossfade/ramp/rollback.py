@@ -111,7 +111,7 @@ def _without_a_route(desk: Ledger, migration: str, why: str) -> RolledBack:
     """Write it down, unless what is missing is not the route but the router."""
     state = desk.journal.state(migration)
     if state.share_bp > 0 or state.phase in USERS_MAY_BE_OVER:
-        desk.router.refuse_elsewhere()
+        desk.router.refuse_elsewhere(route_name(migration))
     settled = _journal(desk, migration, why, Because(why=why))
     return RolledBack(settled, tripped_here=False, verified="the router has no route for it: the source serves everything")
 

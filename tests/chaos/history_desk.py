@@ -64,8 +64,8 @@ class FolderRouter:
     def latches(self) -> Mapping[str, Latch]:
         return self._folder.latches()
 
-    def refuse_elsewhere(self) -> None:
-        assert self._folder.ever_used()
+    def refuse_elsewhere(self, name: str) -> None:
+        assert self._folder.ever_had(name)
 
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         with self._folder.locked(deadline_s=5):

@@ -2,21 +2,28 @@
 
 import json
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from test_stage_failures import Artifact, Begin, artifact, at_phase, begin, refused
 
+from crossfade import processes
 from crossfade.assess.architecture import read_architecture
 from crossfade.assess.fit import Question, Wishes
 from crossfade.assess.gpus import Gpu
 from crossfade.assess.sizing import Sizing, size
 from crossfade.assess.tensors import count_header
 from crossfade.home import CHECKOUT
+from crossfade.lab.free_ports import choose_free
 from crossfade.lab.hub_content import LabRepository
 from crossfade.lab.hub_server import LabHub, running
+from crossfade.lab.prometheus import prometheus_binary, start_prometheus
 from crossfade.lab.stack import Lab
+from crossfade.prometheus.queries import SPENT_MS
+from crossfade.rollout.names import route_name
 from crossfade.rollout.phases import Phase
 from crossfade.rollout.state import Attempt
 from crossfade.weights import WeightFile, WeightsManifest, read_headers
@@ -111,6 +118,36 @@ def test_offline_a_commit_that_is_here_goes_through_assessment_and_download(
     at_phase(second, Phase.OBSERVING)
     download(second)
     assert "all hashes right" in artifact(second, "download")
+
+
+def test_sizing_counts_with_what_the_router_carried_where_that_is_more_than_was_planned(
+    begin: Begin, artifact: Artifact, lab: Lab, tmp_path: Path
+) -> None:
+    """Nine requests at once for an hour, in the real samples of a Prometheus of the test's own."""
+    from tasks.assess import assess
+
+    [port] = choose_free(1)
+    load = "workload: {load: {prompt_tokens: 10, output_tokens: 10, at_once: 2}}"
+    gpus, mine = (
+        on_a_gpu_of(80 * 1024 * MIB),
+        (f'prometheus: {{url: "http://127.0.0.1:{lab.ports.prometheus}"', f'prometheus: {{url: "http://127.0.0.1:{port}"'),
+    )
+    migration = begin(*gpus, mine, ("baseline: 3s", f"baseline: 3s\n{load}"))
+    series = f'{SPENT_MS}{{route="{route_name(migration.migration)}",intended="source",engine="source"}}'
+    began_s = int(time.time()) - 3600
+    lines = [f"{series} {9 * 15_000 * at} {began_s + 15 * at}" for at in range(240)]
+    (tmp_path / "samples").write_text("\n".join([f"# TYPE {SPENT_MS} unknown", *lines, "# EOF\n"]))
+    binary = prometheus_binary(CHECKOUT / ".lab", print)
+    blocks = [binary.parent / "promtool", "tsdb", "create-blocks-from", "openmetrics", tmp_path / "samples"]
+    subprocess.run([*blocks, tmp_path / "prometheus-data" / "samples"], check=True, capture_output=True)
+    start_prometheus(binary, lab=tmp_path, port=port, targets=[], records=tmp_path / "processes", logs=tmp_path)
+    try:
+        assess(migration)
+    finally:
+        processes.stop_all(tmp_path / "processes", deadline_s=5)
+    said = artifact(migration, "assess")
+    assert "Requests at once: at most 9.0" in said
+    assert "| requests at once | 9.0 | 9 requests at once, " in said
 
 
 @pytest.mark.usefixtures("publishing_hub")

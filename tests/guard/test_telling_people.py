@@ -81,6 +81,6 @@ def test_a_rollback_run_that_cannot_bring_the_users_back_calls_for_help(
     assert "this is not the router's host" in (ended.message or "")
     [told] = heard
     assert told["subject"] == "Crossfade could not complete the rollback of chat/lab"
-    assert told["body"].startswith("Users may still be on the target: no router ever had routes in")
+    assert told["body"].startswith("Users may still be on the target: no router ever had a route ")
     assert "'crossfade rollback chat/lab' on the router's host" in told["body"]
     assert journal.state("chat/lab") == before

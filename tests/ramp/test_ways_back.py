@@ -99,6 +99,24 @@ def test_on_a_machine_that_is_not_the_routers_nothing_is_believed_to_be_rolled_b
     assert here.journal.state(MIGRATION) == before
 
 
+def test_a_router_that_only_serves_other_migrations_is_not_believed_either(home: Home, tmp_path: Path) -> None:
+    other = RouteFolder(tmp_path / "other" / "router")
+    other.prepare()
+    other.store(RouteTable().with_route(ModelRoute(name="other", models=("other",), share_bp=100)))
+    here = desk(home, router=other.path)
+    before = here.journal.state(MIGRATION)
+    for deed in (lambda: roll_back(here, MIGRATION, **WHO), lambda: reconcile(here, MIGRATION)):
+        with pytest.raises(UserError, match=f"no router ever had a route {ROUTE} in "):
+            deed()
+    assert here.journal.state(MIGRATION) == before
+
+
+def test_a_route_that_a_person_took_away_is_believed(home: Home) -> None:
+    folder = RouteFolder(home.router)
+    folder.store(folder.table().without_route(ROUTE))
+    assert reconcile(desk(home), MIGRATION).phase is Phase.ROLLED_BACK
+
+
 def test_a_migration_without_users_needs_no_router_to_be_given_up(tmp_path: Path) -> None:
     begin(Home(tmp_path), Phase.DOWNLOADED, 0)
     assert roll_back(desk(Home(tmp_path)), MIGRATION, **WHO).state.phase is Phase.ROLLED_BACK
