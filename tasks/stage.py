@@ -6,6 +6,7 @@ A stage that fails for good also leaves an artifact that names the cause. A temp
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from prefect import get_run_logger
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-from crossfade.errors import CrossfadeError, Superseded, TemporaryError
+from crossfade.errors import CrossfadeError, StaleWriter, Superseded, TemporaryError
 from crossfade.plan.gates import Boundary
 from crossfade.ramp.gatekeeper import pass_boundary
 from crossfade.ramp.logbook import Because
@@ -32,6 +33,8 @@ class Report:
     markdown: str
     result: BaseModel
 
+
+_CAS_TRIES = 5
 
 LONGEST_WAIT_S = 300.0
 """What a stage waits at most because somebody asked it to, in one try."""
@@ -87,6 +90,14 @@ def still_on(bench: Bench, attempt: Attempt) -> MigrationState:
     return state
 
 
+def move_on(bench: Bench, attempt: Attempt, milestone: Phase, because: str) -> MigrationState:
+    """Enter the milestone, also when somebody pauses just then: hours of work are no price for an order. Raises as `still_on`."""
+    for _ in range(_CAS_TRIES):
+        with suppress(StaleWriter):
+            return bench.desk.enter(still_on(bench, attempt), milestone, because)
+    raise StaleWriter(f"{attempt} reached {milestone}, but the journal kept moving under it. 'crossfade migrate' goes on from there.")
+
+
 def _publish_failure(migration: str, name: str, error: CrossfadeError) -> None:
     """Also for errors that will be retried: when the retries are used up, the last one is what a person needs to read."""
     again = "\n\nThis is worth a retry." if isinstance(error, TemporaryError) else ""
@@ -104,7 +115,7 @@ def _finish(bench: Bench, attempt: Attempt, name: str, milestone: Phase | None, 
     state = still_on(bench, attempt)
     bench.desk.write(state, "outcome", name, report.result)
     if milestone:
-        bench.desk.enter(state, milestone, report.summary)
+        move_on(bench, attempt, milestone, report.summary)
     else:
         bench.desk.write(state, "note", name, Because(why=report.summary))
     publish(bench.migration, name, report.markdown, report.summary)
