@@ -33,7 +33,7 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class FlowRun:
-    """A flow run. `ended_s` is NaN while it runs."""
+    """A flow run. `since_s` is when it came into its state; `ended_s` is NaN while it runs."""
 
     id: str
     state: str
@@ -41,6 +41,7 @@ class FlowRun:
     message: str
     parameters: dict[str, str]
     ended_s: float
+    since_s: float = math.nan
 
     @property
     def ended(self) -> bool:
@@ -107,6 +108,17 @@ class PrefectApi:
         since = datetime.fromtimestamp(since_s, UTC).isoformat()
         found = self._json("POST", "/events/filter", {"filter": {"event": {"name": [name]}, "occurred": {"since": since}}})
         return [Event(str(event["id"]), _epoch_s(str(event["occurred"]))) for event in found["events"]]
+
+    def last_event_s(self, name: str, resource: str) -> float:
+        """When the newest event of that name about a resource occurred; infinite when there never was one."""
+        wanted = {"event": {"name": [name]}, "resource": {"id": [resource]}, "order": "DESC"}
+        found = self._json("POST", "/events/filter", {"filter": wanted, "limit": 1})["events"]
+        return _epoch_s(str(found[0]["occurred"])) if found else math.inf
+
+    def set_crashed(self, run_id: str, why: str) -> None:
+        """Have a run that can no longer say so itself be crashed; nothing changes for one that has ended."""
+        crashed = {"type": "CRASHED", "name": "Crashed", "message": why}
+        self._json("POST", f"/flow_runs/{run_id}/set_state", {"state": crashed})
 
     def ensure_pool(self, name: str, template: JsonValue) -> None:
         """A process work pool of that name with this base job template; no change where it exists."""
@@ -229,7 +241,9 @@ def _flow_run(run: dict[str, Any]) -> FlowRun:
     state = run.get("state") or {}
     parameters = {name: str(value) for name, value in (run.get("parameters") or {}).items()}
     ended_s = _epoch_s(run["end_time"]) if run.get("end_time") else math.nan
-    return FlowRun(str(run["id"]), str(state.get("type")), str(state.get("name")), str(state.get("message") or ""), parameters, ended_s)
+    since_s = _epoch_s(state["timestamp"]) if state.get("timestamp") else math.nan
+    said = str(state.get("type")), str(state.get("name")), str(state.get("message") or "")
+    return FlowRun(str(run["id"]), *said, parameters, ended_s, since_s)
 
 
 def _epoch_s(iso: str) -> float:

@@ -6,13 +6,16 @@ import hashlib
 from typing import cast
 
 import httpx
-from prefect.client.schemas.objects import FlowRun, State
+from prefect import get_run_logger
+from prefect.client.schemas.objects import FlowRun as Started
 from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL
 
 from crossfade.errors import PermanentError, Unreachable
+from crossfade.ports import SystemClock
+from crossfade.prefect_api import FlowRun, PrefectApi
 from crossfade.rollout.state import MigrationState
-
-_POLL_S = 1.0
+from tasks.await_run import await_end
 
 CRASHES = 2
 """How often work whose worker died is started again."""
@@ -27,15 +30,14 @@ def hand_over(state: MigrationState, stage: str, parameters: dict[str, str], fai
     """
     for crash in range(CRASHES + 1):
         ended = _ended(state, stage, parameters, "/".join(part for part in (again, str(crash) if crash else "") if part))
-        if ended is None or not (ended.is_crashed() or ended.is_cancelled()):
+        if ended.state not in ("CRASHED", "CANCELLED"):
             break
-    if ended is None or not ended.is_completed():
-        message = (ended.message if ended else "") or f"the run ended as {ended.name if ended else 'nothing'}; see its log"
-        raise failure(message)
+    if ended.state != "COMPLETED":
+        raise failure(ended.message or f"the run ended as {ended.state_name}; see its log")
     return ended.message or "completed"
 
 
-def _ended(state: MigrationState, stage: str, parameters: dict[str, str], suffix: str) -> State | None:
+def _ended(state: MigrationState, stage: str, parameters: dict[str, str], suffix: str) -> FlowRun:
     inputs = hashlib.sha256("\0".join(f"{name}={value}" for name, value in sorted(parameters.items())).encode()).hexdigest()[:16]
     try:
         started = run_deployment(
@@ -43,9 +45,9 @@ def _ended(state: MigrationState, stage: str, parameters: dict[str, str], suffix
             parameters=parameters,
             idempotency_key=f"{state.name}/{state.attempt}/{stage}/{inputs}" + (f"/{suffix}" if suffix else ""),
             flow_run_name=f"{stage} {state.name} attempt {state.attempt}",
-            poll_interval=_POLL_S,
-            timeout=None,
+            timeout=0,  # created, or found by its key; waiting is done below
         )
     except httpx.HTTPError as error:  # a server that is away for minutes; the key finds the run again
         raise Unreachable(f"the Prefect server did not say what became of {stage}: {type(error).__name__} {error}") from None
-    return cast(FlowRun, started).state  # a coroutine only inside an async caller
+    run_id = str(cast(Started, started).id)  # a coroutine only inside an async caller
+    return await_end(PrefectApi(PREFECT_API_URL.value() or ""), run_id, SystemClock(), log=get_run_logger())
