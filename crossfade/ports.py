@@ -59,7 +59,7 @@ class Router(Protocol):
         """Latched route names and why."""
 
     def refuse_elsewhere(self, name: str) -> None:
-        """Raise UserError where no kept table ever had the route: that it is missing is then no sign that it was taken away."""
+        """Raise UserError where no table ever had the route: that it is missing is then no sign that it was taken away."""
 
     def apply(self, change: ModelRoute, expect: int) -> Applied:
         """Put one route in force and verify it.

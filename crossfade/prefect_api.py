@@ -33,7 +33,7 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class FlowRun:
-    """A flow run. `since_s` is when it came into its state; `ended_s` is NaN while it runs."""
+    """A flow run. `ended_s` is NaN while it runs."""
 
     id: str
     state: str
@@ -41,7 +41,6 @@ class FlowRun:
     message: str
     parameters: dict[str, str]
     ended_s: float
-    since_s: float = math.nan
 
     @property
     def ended(self) -> bool:
@@ -241,9 +240,7 @@ def _flow_run(run: dict[str, Any]) -> FlowRun:
     state = run.get("state") or {}
     parameters = {name: str(value) for name, value in (run.get("parameters") or {}).items()}
     ended_s = _epoch_s(run["end_time"]) if run.get("end_time") else math.nan
-    since_s = _epoch_s(state["timestamp"]) if state.get("timestamp") else math.nan
-    said = str(state.get("type")), str(state.get("name")), str(state.get("message") or "")
-    return FlowRun(str(run["id"]), *said, parameters, ended_s, since_s)
+    return FlowRun(str(run["id"]), str(state.get("type")), str(state.get("name")), str(state.get("message") or ""), parameters, ended_s)
 
 
 def _epoch_s(iso: str) -> float:

@@ -9,6 +9,7 @@ import httpx
 from prefect import get_run_logger
 from prefect.client.schemas.objects import FlowRun as Started
 from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from crossfade.errors import PermanentError, Unreachable
@@ -25,8 +26,9 @@ def hand_over(state: MigrationState, stage: str, parameters: dict[str, str], fai
     """Run the deployment `<stage>/<stage>` on the gpu pool and return its message; raises `failure` with its message otherwise.
 
     The idempotency key is migration/attempt/stage/hash of the inputs: the same work of the same attempt is started once.
-    Only a run that crashed (its worker or machine died) is followed by another, up to `CRASHES` times; `again` starts the
-    work anew although it once completed. Raises Unreachable when Prefect stays without an answer: asking again goes on from there.
+    Only a run that crashed (its worker or machine died) or was cancelled is followed by another, up to `CRASHES` times; `again` starts
+    the work anew although it once completed. Raises Unreachable when Prefect stays without an answer for minutes: asking again goes on
+    from there; and UserError when it refuses us, or when somebody deleted the run.
     """
     for crash in range(CRASHES + 1):
         ended = _ended(state, stage, parameters, "/".join(part for part in (again, str(crash) if crash else "") if part))
@@ -50,4 +52,4 @@ def _ended(state: MigrationState, stage: str, parameters: dict[str, str], suffix
     except httpx.HTTPError as error:  # a server that is away for minutes; the key finds the run again
         raise Unreachable(f"the Prefect server did not say what became of {stage}: {type(error).__name__} {error}") from None
     run_id = str(cast(Started, started).id)  # a coroutine only inside an async caller
-    return await_end(PrefectApi(PREFECT_API_URL.value() or ""), run_id, SystemClock(), log=get_run_logger())
+    return await_end(PrefectApi(PREFECT_API_URL.value() or ""), run_id, SystemClock(), own_id=str(flow_run.id), log=get_run_logger())

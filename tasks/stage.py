@@ -91,10 +91,16 @@ def still_on(bench: Bench, attempt: Attempt) -> MigrationState:
 
 
 def move_on(bench: Bench, attempt: Attempt, milestone: Phase, because: str) -> MigrationState:
-    """Enter the milestone, also when somebody pauses just then: hours of work are no price for an order. Raises as `still_on`."""
+    """Enter the milestone, also when somebody pauses just then: hours of work are no price for an order.
+
+    Nothing happens where it was entered meanwhile. Raises as `still_on`, and StaleWriter when the journal keeps moving.
+    """
     for _ in range(_CAS_TRIES):
+        state = still_on(bench, attempt)
+        if reached(state.phase, milestone):
+            return state
         with suppress(StaleWriter):
-            return bench.desk.enter(still_on(bench, attempt), milestone, because)
+            return bench.desk.enter(state, milestone, because)
     raise StaleWriter(f"{attempt} reached {milestone}, but the journal kept moving under it. 'crossfade migrate' goes on from there.")
 
 

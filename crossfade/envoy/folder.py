@@ -4,6 +4,7 @@
     rds.json                the table in force; replaced whole, never edited
     generations/g*.json     the last 50 tables
     latches/NAME.json       tripped routes; a person removes them
+    seen/NAME               every route there ever was
     ballast                 room on the disk that a way back may need; given up where there is none left
     bootstrap-ID.json       what one Envoy process was started with
     admin-ID.sock           its administration
@@ -122,8 +123,10 @@ class RouteFolder:
             raise Unreadable(f"{self.route_file}: {error}") from None
 
     def ever_had(self, name: str) -> bool:
-        """Whether a kept generation that can be read has a route of that name."""
-        tables = (table for table in self.generations() if isinstance(table, RouteTable))
+        """Whether a table with a route of that name was ever stored here, however long ago."""
+        if (self._seen / name).exists():
+            return True
+        tables = (table for table in self.generations() if isinstance(table, RouteTable))  # of before names were kept
         return any(route.name == name for table in tables for route in table.routes)
 
     def generations(self) -> Iterator[RouteTable | Unreadable]:
@@ -156,6 +159,7 @@ class RouteFolder:
                 self._put(file, table, text)
             else:
                 self._ballast.even_when_full(partial(self._put, file, table, text))
+        self._remember(table)
         for old in self._generation_files()[KEPT_GENERATIONS:]:
             old.unlink(missing_ok=True)
 
@@ -251,6 +255,13 @@ class RouteFolder:
                 if time.time() - temporary.lstat().st_mtime > _ABANDONED_S:  # a trip may write without the lock right now
                     temporary.unlink()
 
+    def _remember(self, table: RouteTable) -> None:
+        """Keep the names of routes beyond the generations; never a reason for a change to fail."""
+        with suppress(OSError):
+            self._seen.mkdir(mode=0o700, exist_ok=True)
+            for route in table.routes:
+                (self._seen / route.name).touch(mode=0o600)
+
     def holds(self, table: RouteTable) -> bool:
         """Whether the route file is, to the letter, what this version of ours writes for `table`."""
         return self.route_file.exists() and self.route_file.read_text() == render(table)
@@ -267,6 +278,10 @@ class RouteFolder:
     @property
     def _generations(self) -> Path:
         return self.path / "generations"
+
+    @property
+    def _seen(self) -> Path:
+        return self.path / "seen"
 
     @property
     def _latches(self) -> Path:

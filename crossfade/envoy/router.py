@@ -53,7 +53,7 @@ class EnvoyRouter:
         return self._folder.latches()
 
     def refuse_elsewhere(self, name: str) -> None:
-        """Raise UserError where no kept table ever had the route: that it is missing is then no sign that it was taken away."""
+        """Raise UserError where no table ever had the route: that it is missing is then no sign that it was taken away."""
         if not self._folder.ever_had(name):
             raise UserError(
                 f"no router ever had a route {name} in {self._folder.path}: this is not the router's host, or not its home. Nothing "

@@ -111,9 +111,12 @@ def test_a_router_that_only_serves_other_migrations_is_not_believed_either(home:
     assert here.journal.state(MIGRATION) == before
 
 
-def test_a_route_that_a_person_took_away_is_believed(home: Home) -> None:
+@pytest.mark.parametrize("moves_since", [0, 60])
+def test_a_route_that_a_person_took_away_is_believed_however_long_ago(home: Home, moves_since: int) -> None:
     folder = RouteFolder(home.router)
-    folder.store(folder.table().without_route(ROUTE))
+    table = folder.table().without_route(ROUTE)
+    for generation in range(table.generation, table.generation + moves_since + 1):
+        folder.store(table.model_copy(update={"generation": generation}))
     assert reconcile(desk(home), MIGRATION).phase is Phase.ROLLED_BACK
 
 
