@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Interrupted(SqlJournal):
         super().__init__(path)
         self._times, self._deed, self._other = times, deed, SqlJournal(path)
 
-    def move(self, moved: MigrationState, entry: Entry, memory: object = None) -> MigrationState:
+    def move(self, moved: MigrationState, entry: Entry, memory: Mapping[str, str] | None = None) -> MigrationState:
         if self._times > 0:
             self._times -= 1
             state = self._other.state(MIGRATION)
@@ -41,7 +42,7 @@ class Interrupted(SqlJournal):
             if self._deed in deeds:
                 changed = state.with_phase(deeds[self._deed], now_s=2.0, because="by another")
             self._other.move(changed, Entry(MIGRATION, 1, 2.0, "note", "by another", "{}"))
-        return super().move(moved, entry, memory)  # type: ignore[arg-type]
+        return super().move(moved, entry, memory)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +32,7 @@ class HandClock:
     """
 
     at_s: float = field(default_factory=lambda: time.time() - 3600)
-    then: dict[int, object] = field(default_factory=dict)
+    then: Mapping[int, Callable[[], object]] = field(default_factory=dict)
     gone_s: int = 0
 
     def now_s(self) -> float:
@@ -41,7 +41,7 @@ class HandClock:
     def sleep(self, seconds: float) -> None:
         for due in range(self.gone_s + 1, self.gone_s + round(seconds) + 1):
             if due in self.then:
-                self.then[due]()  # type: ignore[operator]
+                self.then[due]()
         self.gone_s += round(seconds)
 
 
@@ -58,14 +58,14 @@ class Worker:
 
     def beat(self, at_s: float) -> None:
         """Emit a sign of life, and wait until the server's queue of events has come to it."""
+        resource = f"prefect.flow-run.{self.run}"
         event = {
             "id": str(uuid.uuid4()),
             "occurred": datetime.fromtimestamp(at_s, UTC).isoformat(),
             "event": HEARTBEAT,
-            "resource": {"prefect.resource.id": f"prefect.flow-run.{self.run}"},
+            "resource": {"prefect.resource.id": resource},
         }
         self._post("/events", [event])
-        resource = event["resource"]["prefect.resource.id"]  # type: ignore[index]
         eventually(lambda: self._prefect.last_event_s(HEARTBEAT, resource) == pytest.approx(at_s, abs=0.01), within_s=60)
 
     def _post(self, path: str, body: object) -> httpx.Response:
@@ -138,13 +138,17 @@ def test_nobody_is_blamed_where_no_heartbeats_arrive_at_all(prefect: str, worker
     assert (waited(prefect, worker, Worker(prefect), clock).state, clock.gone_s) == ("COMPLETED", 400)
 
 
-def test_a_machine_that_was_suspended_blames_nobody(prefect: str, worker: Worker, own: Worker) -> None:
+def test_a_machine_that_was_suspended_blames_nobody(prefect: str, worker: Worker) -> None:
+    """Our own heartbeat comes first after it."""
     worker.put("RUNNING")
 
     def sleep_an_hour() -> None:
         clock.at_s += 3600
+        own.beat(clock.now_s())
 
+    own = Worker(prefect)
     clock = HandClock(at_s=time.time() - 7200, then={50: sleep_an_hour, 150: lambda: worker.put("COMPLETED")})
+    own.beat(clock.now_s())
     worker.beat(clock.now_s())
     assert (waited(prefect, worker, own, clock).state, clock.gone_s) == ("COMPLETED", 150)
 
